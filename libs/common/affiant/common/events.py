@@ -1,0 +1,431 @@
+"""The events: facts in the past tense, each with one owner and a version.
+
+One frozen class each. Optional fields may be added to a class; a changed meaning is a new class with the next
+version. Only the owner publishes an event through our code (`affiant.common.wire.encode` checks it); predictions
+may also come from outside systems, under a source of their own.
+
+Subjects are `affiant.<owner>.<event>.v<N>`; events about data add the model: `…v1.<model>`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar, Literal, get_args
+
+from msgspec import Struct, field
+
+Scalar = str | int | float | bool | None
+"""One value of a tensor or a column. `None` is a missing value (NaN has no JSON)."""
+
+Alias = Literal["champion", "challenger"]
+ALIASES: tuple[str, ...] = get_args(Alias)
+
+
+class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A value inside an event."""
+
+
+class TensorSpec(Part):
+    """One input or output of a model, in Open Inference Protocol terms; -1 is a variable dimension."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class TensorData(Part):
+    """One tensor as it went in or came out: `data` is flat and row-major, its length the product of `shape`."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Scalar]
+
+
+class Column(Part):
+    """One column of a model's table, and where its values are found in a request.
+
+    `input` names the tensor, `index` the position on its second axis (0 where a column has a tensor of its own).
+    """
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    datatype: str
+    input: str
+    index: int = 0
+
+
+class Decision(Part):
+    """How a classifier's outputs become a decision. Shapes: label (N,) or (N, 1), probabilities (N, C).
+
+    `classes` lists the labels in the order of the probabilities; `favourable` is one of them.
+    """
+
+    label_output: str
+    probability_output: str
+    classes: list[str | int]
+    favourable: str | int
+
+
+class ExplainPolicy(Part):
+    """Which logged predictions are explained without being asked for, and how."""
+
+    when: Literal["adverse", "all", "none"] = "adverse"
+    rate: float = 1.0
+    methods: list[Literal["anchor", "shap"]] = field(default_factory=lambda: ["anchor", "shap"])
+
+
+class Policy(Part):
+    """What is promised for a version: how its predictions are logged and which are explained.
+
+    `acked`: no answer leaves before its record is durable on the bus. `buffered`: before it is durable in the
+    model server's own write-ahead file.
+    """
+
+    audit: Literal["acked", "buffered"] = "acked"
+    explain: ExplainPolicy = field(default_factory=ExplainPolicy)
+
+
+class Check(Part):
+    """One check that a version passed or failed before it could be promoted."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class ModelSpec(Part):
+    """Everything that another part must know of a version in order to serve, explain or audit it.
+
+    `protected` columns that the model does not take as inputs travel beside them in a request and are logged.
+    Digests are `sha256:<64 hex digits>` of the file's bytes.
+    """
+
+    model: str
+    version: int
+    digest: str
+    size_bytes: int
+    author: str
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    columns: list[Column]
+    protected: list[str] = field(default_factory=list)
+    decision: Decision | None = None
+    background_digest: str | None = None
+    policy: Policy = field(default_factory=Policy)
+    description: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A fact. Subclasses name their owner; `about` is the model where the subject carries it."""
+
+    owner: ClassVar[str]
+    name: ClassVar[str]
+    version_number: ClassVar[int] = 1
+    per_model: ClassVar[bool] = False
+
+
+# --- registry -------------------------------------------------------------------------------------------------
+
+
+class ModelRegistered(Event):
+    """A version was registered. `checks` tells what was examined; a version with a failed check has no event."""
+
+    owner: ClassVar[str] = "registry"
+    name: ClassVar[str] = "model_registered"
+
+    model: str
+    version: int
+    spec: ModelSpec
+    checks: list[Check]
+    registered_at: str
+
+
+class ModelPromoted(Event):
+    """An alias now points to this version, by the word of `approved_by`, who is not the author."""
+
+    owner: ClassVar[str] = "registry"
+    name: ClassVar[str] = "model_promoted"
+
+    model: str
+    version: int
+    alias: Alias
+    spec: ModelSpec
+    approved_by: str
+    promoted_at: str
+    previous_version: int | None = None
+    reason: str = ""
+    rollback: bool = False
+
+
+class ModelDeprecated(Event):
+    """A version should no longer be chosen; what serves it goes on."""
+
+    owner: ClassVar[str] = "registry"
+    name: ClassVar[str] = "model_deprecated"
+
+    model: str
+    version: int
+    digest: str
+    by: str
+    deprecated_at: str
+    reason: str = ""
+
+
+class ModelArchived(Event):
+    """A version is out of use. Aliases that pointed to it are gone; it must not be served any more."""
+
+    owner: ClassVar[str] = "registry"
+    name: ClassVar[str] = "model_archived"
+
+    model: str
+    version: int
+    digest: str
+    by: str
+    archived_at: str
+    removed_aliases: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+# --- deployer -------------------------------------------------------------------------------------------------
+
+
+class ModelDeployed(Event):
+    """This version now answers at `url` (the base of the Open Inference Protocol, stable per model and alias)."""
+
+    owner: ClassVar[str] = "deployer"
+    name: ClassVar[str] = "model_deployed"
+
+    model: str
+    version: int
+    digest: str
+    alias: str
+    url: str
+    backend: str
+    replicas: list[str]
+    seconds: float
+    deployed_at: str
+    previous_version: int | None = None
+
+
+class ModelDeploymentFailed(Event):
+    """This version could not be served; `reason` in words; `still_serving` goes on answering."""
+
+    owner: ClassVar[str] = "deployer"
+    name: ClassVar[str] = "model_deployment_failed"
+
+    model: str
+    version: int
+    digest: str
+    alias: str
+    reason: str
+    failed_at: str
+    still_serving: int | None = None
+
+
+class ModelUndeployed(Event):
+    """This version is no longer served under that alias."""
+
+    owner: ClassVar[str] = "deployer"
+    name: ClassVar[str] = "model_undeployed"
+
+    model: str
+    version: int
+    digest: str
+    alias: str
+    undeployed_at: str
+    reason: str = ""
+
+
+# --- model server, and outside systems ------------------------------------------------------------------------
+
+
+class PredictionLogged(Event):
+    """One inference request: what went in, what came out, which model answered. Failures too.
+
+    `replica`, `epoch`, `sequence` number the requests of one server process without a gap, from 1. A request may
+    hold several rows (the first axis of its tensors); `labels`, `scores` and `adverse` have one entry for each row:
+    the decision, the probability of the favourable class (0–1), and whether the decision was unfavourable.
+    `context` holds the values of protected columns that the model does not see, one tensor each of shape (N, 1).
+    """
+
+    owner: ClassVar[str] = "modelserver"
+    name: ClassVar[str] = "prediction_logged"
+    per_model: ClassVar[bool] = True
+
+    prediction_id: str
+    model: str
+    version: int | None
+    digest: str
+    received_at: str
+    status: Literal["answered", "failed"]
+    replica: str = ""
+    epoch: int = 0
+    sequence: int = 0
+    alias: str = ""
+    request_id: str = ""
+    subject_ref: str = ""
+    duration_us: int = 0
+    error: str = ""
+    inputs: list[TensorData] = field(default_factory=list)
+    outputs: list[TensorData] = field(default_factory=list)
+    context: list[TensorData] = field(default_factory=list)
+    labels: list[str | int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+    adverse: list[bool] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+
+
+# --- explainer ------------------------------------------------------------------------------------------------
+
+
+class Anchor(Part):
+    """An anchor (Ribeiro, Singh, Guestrin 2018): while the clauses hold, the decision stays, with `precision`.
+
+    `coverage` is the share of the background rows that the clauses cover. `success` is false where no anchor
+    reached `threshold`; then the best one found is given. No clause means: the decision is almost always this one.
+    """
+
+    clauses: list[str]
+    precision: float
+    coverage: float
+    threshold: float
+    success: bool
+    sentence: str
+
+
+class ShapValue(Part):
+    """The contribution of one column's value, in units of the explained output (probability)."""
+
+    column: str
+    value: Scalar
+    shap: float
+
+
+class Shap(Part):
+    """SHAP values (Lundberg, Lee 2017): `baseline` + the sum of the values = `output`, but for `additivity_error`."""
+
+    baseline: float
+    output: float
+    values: list[ShapValue]
+    additivity_error: float
+    estimator: str
+
+
+class PredictionExplained(Event):
+    """Why row `row` of a prediction came out as it did, computed with a recorded seed and background."""
+
+    owner: ClassVar[str] = "explainer"
+    name: ClassVar[str] = "prediction_explained"
+    per_model: ClassVar[bool] = True
+
+    prediction_id: str
+    model: str
+    version: int
+    digest: str
+    row: int
+    trigger: Literal["policy", "request"]
+    seed: int
+    background_digest: str
+    background_rows: int
+    explained_label: str | int
+    explained_output: str
+    explained_at: str
+    duration_ms: float
+    software: dict[str, str]
+    anchor: Anchor | None = None
+    shap: Shap | None = None
+    requested_by: str = ""
+    warnings: list[str] = field(default_factory=list)
+
+
+class ExplanationFailed(Event):
+    """No explanation could be computed; `state` tells a failure from a deadline that passed."""
+
+    owner: ClassVar[str] = "explainer"
+    name: ClassVar[str] = "explanation_failed"
+    per_model: ClassVar[bool] = True
+
+    prediction_id: str
+    model: str
+    version: int | None
+    row: int
+    state: Literal["failed", "expired"]
+    reason: str
+    failed_at: str
+    attempts: int = 1
+
+
+# --- auditor --------------------------------------------------------------------------------------------------
+
+
+class CheckpointSigned(Event):
+    """The audit log held `size` entries with this Merkle root; `note` is the C2SP signed note as text."""
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "checkpoint_signed"
+
+    origin: str
+    size: int
+    root: str
+    note: str
+    signed_at: str
+
+
+class GapFound(Event):
+    """Requests of one replica that were numbered but never arrived: `missing` holds inclusive [first, last] pairs."""
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "gap_found"
+
+    model: str
+    replica: str
+    epoch: int
+    missing: list[tuple[int, int]]
+    found_at: str
+
+
+class MetricBreached(Event):
+    """A watched figure left its bounds."""
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "metric_breached"
+
+    model: str
+    metric: str
+    value: float
+    lower: float
+    upper: float
+    breached_at: str
+    column: str = ""
+    group: str = ""
+
+
+EVENTS: tuple[type[Event], ...] = (
+    ModelRegistered,
+    ModelPromoted,
+    ModelDeprecated,
+    ModelArchived,
+    ModelDeployed,
+    ModelDeploymentFailed,
+    ModelUndeployed,
+    PredictionLogged,
+    PredictionExplained,
+    ExplanationFailed,
+    CheckpointSigned,
+    GapFound,
+    MetricBreached,
+)
+
+OUTSIDE = "outside"
+"""The owner under which systems that are not Affiant's publish `prediction_logged`."""
+
+
+def type_of(event: type[Event], owner: str = "") -> str:
+    """The CloudEvents `type`, which is also the start of the subject: `affiant.<owner>.<event>.v<N>`."""
+    return f"affiant.{owner or event.owner}.{event.name}.v{event.version_number}"
+
+
+BY_TYPE: dict[str, type[Event]] = {type_of(event): event for event in EVENTS} | {
+    type_of(PredictionLogged, OUTSIDE): PredictionLogged
+}

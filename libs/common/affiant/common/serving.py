@@ -1,0 +1,70 @@
+"""What a model server is told when it is started, and what it answers when it is asked how it is.
+
+The deployer writes a `ServerConfig` as JSON and starts `python -m affiant.modelserver <file>`; neither knows the
+other's code.
+
+**Control socket.** Each local model server listens on the Unix socket `control_socket`. A request is one word and
+a newline; the answer is one line of JSON (`ServerStatus`) and the server closes the connection:
+`status` asks; `drain` stops accepting, finishes what is under way, answers, and exits (as SIGTERM does);
+`listener` answers and passes the listening socket's descriptor along (SCM_RIGHTS), so that a restarted deployer
+can go on handing the same address to the next version.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+from msgspec import Struct
+
+from affiant.common.events import ModelSpec
+
+
+class BusAccess(Struct, frozen=True, kw_only=True):
+    """How to reach the bus. `password_file` holds the password alone, so that no config or process list shows it."""
+
+    url: str
+    user: str = ""
+    password_file: str = ""
+
+
+class ServerConfig(Struct, frozen=True, kw_only=True):
+    """Everything a model server needs. `replica` is unique per process for all time (the deployer makes it).
+
+    `listen_fd` is an inherited listening socket (shared by the old and the new version of one model);
+    without it the server binds `host`:`port` itself.
+    """
+
+    spec: ModelSpec
+    alias: str
+    model_path: str
+    replica: str
+    bus: BusAccess
+    data_dir: str
+    control_socket: str = ""
+    listen_fd: int | None = None
+    host: str = "127.0.0.1"
+    port: int = 8080
+    drain_seconds: float = 20.0
+    audit_timeout_seconds: float = 5.0
+
+
+class ServerStatus(Struct, frozen=True, kw_only=True):
+    """How a model server is. `detail` says why it is not ready or why it failed."""
+
+    state: Literal["starting", "ready", "draining", "failed"]
+    replica: str
+    epoch: int
+    pid: int
+    model: str
+    version: int
+    digest: str
+    alias: str
+    requests: int = 0
+    unpublished: int = 0
+    detail: str = ""
+
+
+def read_config(data: bytes) -> ServerConfig:
+    """The configuration in `data`; raises `msgspec.ValidationError` naming the field that is wrong."""
+    return msgspec.json.decode(data, type=ServerConfig)
