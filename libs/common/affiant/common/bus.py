@@ -69,7 +69,12 @@ EXPLAINER_MODELS = Durable("explainer-models", "explainer", "MODELS", ("affiant.
 EXPLAINER_PREDICTIONS = Durable("explainer-predictions", "explainer", "PREDICTIONS", _LOGGED)
 AUDITOR_MODELS = Durable("auditor-models", "auditor", "MODELS", ("affiant.registry.>", "affiant.deployer.>"))
 AUDITOR_PREDICTIONS = Durable(
-    "auditor-predictions", "auditor", "PREDICTIONS", ("affiant.modelserver.>", "affiant.outside.>"), 60.0, 20_000
+    "auditor-predictions",
+    "auditor",
+    "PREDICTIONS",
+    ("affiant.modelserver.>", "affiant.outside.>"),
+    60.0,
+    20_000,
 )
 AUDITOR_EXPLANATIONS = Durable(
     "auditor-explanations", "auditor", "EXPLANATIONS", ("affiant.explainer.>",), 60.0, 20_000

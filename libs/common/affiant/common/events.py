@@ -24,7 +24,7 @@ class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A value inside an event."""
 
 
-class TensorSpec(Part):
+class TensorSpec(Part, frozen=True, kw_only=True):
     """One input or output of a model, in Open Inference Protocol terms; -1 is a variable dimension."""
 
     name: str
@@ -32,7 +32,7 @@ class TensorSpec(Part):
     shape: list[int]
 
 
-class TensorData(Part):
+class TensorData(Part, frozen=True, kw_only=True):
     """One tensor as it went in or came out: `data` is flat and row-major, its length the product of `shape`."""
 
     name: str
@@ -41,7 +41,7 @@ class TensorData(Part):
     data: list[Scalar]
 
 
-class Column(Part):
+class Column(Part, frozen=True, kw_only=True):
     """One column of a model's table, and where its values are found in a request.
 
     `input` names the tensor, `index` the position on its second axis (0 where a column has a tensor of its own).
@@ -54,7 +54,7 @@ class Column(Part):
     index: int = 0
 
 
-class Decision(Part):
+class Decision(Part, frozen=True, kw_only=True):
     """How a classifier's outputs become a decision. Shapes: label (N,) or (N, 1), probabilities (N, C).
 
     `classes` lists the labels in the order of the probabilities; `favourable` is one of them.
@@ -66,7 +66,7 @@ class Decision(Part):
     favourable: str | int
 
 
-class ExplainPolicy(Part):
+class ExplainPolicy(Part, frozen=True, kw_only=True):
     """Which logged predictions are explained without being asked for, and how."""
 
     when: Literal["adverse", "all", "none"] = "adverse"
@@ -74,7 +74,7 @@ class ExplainPolicy(Part):
     methods: list[Literal["anchor", "shap"]] = field(default_factory=lambda: ["anchor", "shap"])
 
 
-class Policy(Part):
+class Policy(Part, frozen=True, kw_only=True):
     """What is promised for a version: how its predictions are logged and which are explained.
 
     `acked`: no answer leaves before its record is durable on the bus. `buffered`: before it is durable in the
@@ -85,7 +85,7 @@ class Policy(Part):
     explain: ExplainPolicy = field(default_factory=ExplainPolicy)
 
 
-class Check(Part):
+class Check(Part, frozen=True, kw_only=True):
     """One check that a version passed or failed before it could be promoted."""
 
     name: str
@@ -93,7 +93,7 @@ class Check(Part):
     detail: str
 
 
-class ModelSpec(Part):
+class ModelSpec(Part, frozen=True, kw_only=True):
     """Everything that another part must know of a version in order to serve, explain or audit it.
 
     `protected` columns that the model does not take as inputs travel beside them in a request and are logged.
@@ -128,7 +128,7 @@ class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
 # --- registry -------------------------------------------------------------------------------------------------
 
 
-class ModelRegistered(Event):
+class ModelRegistered(Event, frozen=True, kw_only=True):
     """A version was registered. `checks` tells what was examined; a version with a failed check has no event."""
 
     owner: ClassVar[str] = "registry"
@@ -141,7 +141,7 @@ class ModelRegistered(Event):
     registered_at: str
 
 
-class ModelPromoted(Event):
+class ModelPromoted(Event, frozen=True, kw_only=True):
     """An alias now points to this version, by the word of `approved_by`, who is not the author."""
 
     owner: ClassVar[str] = "registry"
@@ -158,7 +158,7 @@ class ModelPromoted(Event):
     rollback: bool = False
 
 
-class ModelDeprecated(Event):
+class ModelDeprecated(Event, frozen=True, kw_only=True):
     """A version should no longer be chosen; what serves it goes on."""
 
     owner: ClassVar[str] = "registry"
@@ -172,7 +172,7 @@ class ModelDeprecated(Event):
     reason: str = ""
 
 
-class ModelArchived(Event):
+class ModelArchived(Event, frozen=True, kw_only=True):
     """A version is out of use. Aliases that pointed to it are gone; it must not be served any more."""
 
     owner: ClassVar[str] = "registry"
@@ -190,7 +190,7 @@ class ModelArchived(Event):
 # --- deployer -------------------------------------------------------------------------------------------------
 
 
-class ModelDeployed(Event):
+class ModelDeployed(Event, frozen=True, kw_only=True):
     """This version now answers at `url` (the base of the Open Inference Protocol, stable per model and alias)."""
 
     owner: ClassVar[str] = "deployer"
@@ -208,7 +208,7 @@ class ModelDeployed(Event):
     previous_version: int | None = None
 
 
-class ModelDeploymentFailed(Event):
+class ModelDeploymentFailed(Event, frozen=True, kw_only=True):
     """This version could not be served; `reason` in words; `still_serving` goes on answering."""
 
     owner: ClassVar[str] = "deployer"
@@ -223,7 +223,7 @@ class ModelDeploymentFailed(Event):
     still_serving: int | None = None
 
 
-class ModelUndeployed(Event):
+class ModelUndeployed(Event, frozen=True, kw_only=True):
     """This version is no longer served under that alias."""
 
     owner: ClassVar[str] = "deployer"
@@ -240,7 +240,7 @@ class ModelUndeployed(Event):
 # --- model server, and outside systems ------------------------------------------------------------------------
 
 
-class PredictionLogged(Event):
+class PredictionLogged(Event, frozen=True, kw_only=True):
     """One inference request: what went in, what came out, which model answered. Failures too.
 
     `replica`, `epoch`, `sequence` number the requests of one server process without a gap, from 1. A request may
@@ -279,7 +279,7 @@ class PredictionLogged(Event):
 # --- explainer ------------------------------------------------------------------------------------------------
 
 
-class Anchor(Part):
+class Anchor(Part, frozen=True, kw_only=True):
     """An anchor (Ribeiro, Singh, Guestrin 2018): while the clauses hold, the decision stays, with `precision`.
 
     `coverage` is the share of the background rows that the clauses cover. `success` is false where no anchor
@@ -294,7 +294,7 @@ class Anchor(Part):
     sentence: str
 
 
-class ShapValue(Part):
+class ShapValue(Part, frozen=True, kw_only=True):
     """The contribution of one column's value, in units of the explained output (probability)."""
 
     column: str
@@ -302,7 +302,7 @@ class ShapValue(Part):
     shap: float
 
 
-class Shap(Part):
+class Shap(Part, frozen=True, kw_only=True):
     """SHAP values (Lundberg, Lee 2017): `baseline` + the sum of the values = `output`, but for `additivity_error`."""
 
     baseline: float
@@ -312,7 +312,7 @@ class Shap(Part):
     estimator: str
 
 
-class PredictionExplained(Event):
+class PredictionExplained(Event, frozen=True, kw_only=True):
     """Why row `row` of a prediction came out as it did, computed with a recorded seed and background."""
 
     owner: ClassVar[str] = "explainer"
@@ -339,7 +339,7 @@ class PredictionExplained(Event):
     warnings: list[str] = field(default_factory=list)
 
 
-class ExplanationFailed(Event):
+class ExplanationFailed(Event, frozen=True, kw_only=True):
     """No explanation could be computed; `state` tells a failure from a deadline that passed."""
 
     owner: ClassVar[str] = "explainer"
@@ -359,7 +359,7 @@ class ExplanationFailed(Event):
 # --- auditor --------------------------------------------------------------------------------------------------
 
 
-class CheckpointSigned(Event):
+class CheckpointSigned(Event, frozen=True, kw_only=True):
     """The audit log held `size` entries with this Merkle root; `note` is the C2SP signed note as text."""
 
     owner: ClassVar[str] = "auditor"
@@ -372,7 +372,7 @@ class CheckpointSigned(Event):
     signed_at: str
 
 
-class GapFound(Event):
+class GapFound(Event, frozen=True, kw_only=True):
     """Requests of one replica that were numbered but never arrived: `missing` holds inclusive [first, last] pairs."""
 
     owner: ClassVar[str] = "auditor"
@@ -385,7 +385,7 @@ class GapFound(Event):
     found_at: str
 
 
-class MetricBreached(Event):
+class MetricBreached(Event, frozen=True, kw_only=True):
     """A watched figure left its bounds."""
 
     owner: ClassVar[str] = "auditor"
