@@ -4,6 +4,10 @@
 message is handled says: try again later. `Problem` is an error for a person: what is wrong and what to do.
 """
 
+from __future__ import annotations
+
+from typing import Any
+
 
 class Refused(Exception):
     """This message can never be handled; the text says why and goes with it to the dead letters."""
@@ -12,14 +16,18 @@ class Refused(Exception):
 class Problem(Exception):
     """An error that a person can act on. Doors translate it; everybody else lets it pass.
 
-    `status` is the HTTP status that says the same; `hint` is what to do next.
+    `status` is the HTTP status that says the same; `hint` is what to do next; `details` go beside them in the
+    answer (plain JSON values).
     """
 
-    def __init__(self, message: str, *, status: int = 400, hint: str = "") -> None:
+    def __init__(
+        self, message: str, *, status: int = 400, hint: str = "", details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.status = status
         self.hint = hint
+        self.details = details
 
 
 class NotFound(Problem):

@@ -1,0 +1,94 @@
+"""The HTTP door that all services share: probes, metrics, authentication, and errors that say what to do next."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse, PlainTextResponse, Response
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from affiant.common import auth
+from affiant.common.errors import Problem
+from affiant.common.service import Service
+
+log = structlog.get_logger(__name__)
+
+Problems = Callable[[], Awaitable[list[str]]]
+
+
+def make_app(service: Service, problems: Problems, started: Callable[[], bool], people: auth.People) -> ASGIApp:
+    """The whole application of a service. `auth.Guard` is outermost: no route can be outside of it."""
+    app = FastAPI(
+        title=f"Affiant {service.name}",
+        version="1",
+        # The interactive pages load scripts from elsewhere; the document itself is at /openapi.json.
+        docs_url=None,
+        redoc_url=None,
+    )
+    app.include_router(service.api)
+    _add_probes(app, problems)
+    _add_errors(app)
+    return auth.Guard(_Gate(app, started), people)
+
+
+class _Gate:
+    """Answers 503 for everything but the probes until the service has opened what it keeps."""
+
+    def __init__(self, app: ASGIApp, started: Callable[[], bool]) -> None:
+        self.app = app
+        self.started = started
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] not in auth.OPEN_PATHS and not self.started():
+            response = _error("this service is starting", "try again in a moment; /readyz says what it waits for", 503)
+            await response(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+
+def _add_probes(app: FastAPI, problems: Problems) -> None:
+    @app.get("/livez", include_in_schema=False)
+    async def livez() -> PlainTextResponse:
+        return PlainTextResponse("alive\n")
+
+    @app.get("/readyz", include_in_schema=False)
+    async def readyz() -> Response:
+        reasons = await problems()
+        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+
+    @app.get("/metrics", include_in_schema=False)
+    async def metrics() -> Response:
+        return Response(generate_latest(), media_type=CONTENT_TYPE_LATEST)
+
+
+def _add_errors(app: FastAPI) -> None:
+    @app.exception_handler(Problem)
+    async def problem(_: Request, error: Problem) -> JSONResponse:
+        return _error(error.message, error.hint, error.status, error.details)
+
+    @app.exception_handler(HTTPException)
+    async def http(request: Request, error: HTTPException) -> JSONResponse:
+        hint = f"there is no {request.method} {request.url.path}; see /openapi.json" if error.status_code == 404 else ""
+        return _error(str(error.detail), hint, error.status_code)
+
+    @app.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        faults = [f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg']}" for fault in error.errors()]
+        return _error("the request is malformed: " + "; ".join(faults), "see /openapi.json", 422)
+
+    @app.exception_handler(Exception)
+    async def unforeseen(request: Request, error: Exception) -> JSONResponse:
+        log.error("a request failed", path=request.url.path, method=request.method, exc_info=error)
+        return _error("something went wrong inside", "the service's log has the details", 500)
+
+
+def _error(message: str, hint: str, status: int, details: dict[str, Any] | None = None) -> JSONResponse:
+    content = {"error": message, **({"hint": hint} if hint else {}), **(details or {})}
+    return JSONResponse(json.loads(json.dumps(content, default=str)), status_code=status)
