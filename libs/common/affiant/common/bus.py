@@ -90,10 +90,18 @@ DURABLES = (
     AUDITOR_EXPLANATIONS,
 )
 
+OUTSIDE_DURABLES = (
+    Durable("outside-predictions", "outside", "PREDICTIONS", ("affiant.modelserver.>", "affiant.outside.>")),
+    Durable("outside-explanations", "outside", "EXPLANATIONS", ("affiant.explainer.>",)),
+    Durable("outside-audit", "outside", "AUDIT", ("affiant.auditor.>",)),
+)
+"""For outside systems that follow what is recorded. They are declared for them, because whoever may create a
+consumer may also have it deliver to any subject, that is, forge events."""
+
 
 def durables_of(service: str) -> tuple[Durable, ...]:
     """The durables that `service` reads."""
-    return tuple(durable for durable in DURABLES if durable.service == service)
+    return tuple(durable for durable in (*DURABLES, *OUTSIDE_DURABLES) if durable.service == service)
 
 
 def inbox_prefix(user: str) -> str:
@@ -118,7 +126,7 @@ def publish_subjects(user: str) -> list[str]:
 async def declare(js: JetStreamContext, *, replicas: int = 1) -> list[str]:
     """Create or update every stream and durable; safe to repeat. Returns what was changed, for a person to read."""
     changed = [await _declare_stream(js, stream, replicas) for stream in STREAMS]
-    changed += [await _declare_durable(js, durable) for durable in DURABLES]
+    changed += [await _declare_durable(js, durable) for durable in (*DURABLES, *OUTSIDE_DURABLES)]
     return [line for line in changed if line]
 
 
@@ -133,7 +141,8 @@ async def _declare_stream(js: JetStreamContext, stream: Stream, replicas: int) -
         max_age=stream.max_age_seconds,
         duplicate_window=stream.duplicate_window_seconds,
         num_replicas=replicas,
-        deny_delete=True,
+        # A dead letter leaves the stream when a person has it replayed or dropped; nothing else ever does.
+        deny_delete=stream is not DEAD,
         deny_purge=stream is not DEAD,
         allow_atomic=True,
     )
