@@ -1,0 +1,122 @@
+"""Events on the wire: what is written, what is read, what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from affiant.common import ids, wire
+from affiant.common.errors import Refused
+from affiant.common.events import ModelArchived, PredictionLogged
+
+ARCHIVED = ModelArchived(model="loan", version=3, digest="sha256:00", by="ben", archived_at="2026-01-01T00:00:00Z")
+LOGGED = PredictionLogged(
+    prediction_id="p", model="loan", version=1, digest="", received_at="2026-01-01T00:00:00Z", status="answered"
+)
+
+
+def test_an_event_comes_back_as_it_was_sent() -> None:
+    message = wire.encode(ARCHIVED, owner="registry", traceparent="00-" + "1" * 32 + "-" + "2" * 16 + "-01")
+    envelope = wire.decode(message.subject, message.body, message.headers)
+    assert envelope.event == ARCHIVED
+    assert envelope.id == message.id == message.headers["Nats-Msg-Id"]
+    assert envelope.traceparent.startswith("00-1111")
+
+
+def test_an_event_about_data_names_its_model_in_the_subject() -> None:
+    assert wire.encode(LOGGED, owner="modelserver").subject == "affiant.modelserver.prediction_logged.v1.loan"
+
+
+def test_only_the_owner_may_publish_an_event() -> None:
+    with pytest.raises(Refused, match="deployer may not publish model_archived: it belongs to registry"):
+        wire.encode(ARCHIVED, owner="deployer")
+
+
+def test_outside_systems_may_publish_predictions_and_nothing_else() -> None:
+    assert wire.encode(LOGGED, owner="outside").subject == "affiant.outside.prediction_logged.v1.loan"
+    with pytest.raises(Refused):
+        wire.encode(ARCHIVED, owner="outside")
+
+
+def test_binary_mode_is_read() -> None:
+    message = wire.encode(ARCHIVED, owner="registry")
+    data = json.dumps(json.loads(message.body)["data"]).encode()
+    headers = {"ce-specversion": "1.0", "ce-id": "7", "ce-source": "/x", "ce-type": message.subject}
+    assert wire.decode(message.subject, data, headers).event == ARCHIVED
+
+
+def test_plain_json_is_read_when_it_has_an_id() -> None:
+    message = wire.encode(ARCHIVED, owner="registry")
+    data = json.dumps(json.loads(message.body)["data"]).encode()
+    assert wire.decode(message.subject, data, {"Nats-Msg-Id": "7"}).event == ARCHIVED
+    with pytest.raises(Refused, match="Nats-Msg-Id"):
+        wire.decode(message.subject, data, None)
+
+
+def test_header_names_are_read_in_any_case() -> None:
+    message = wire.encode(ARCHIVED, owner="registry")
+    assert wire.decode(message.subject, message.body, {"Content-Type": wire.CONTENT_TYPE}).event == ARCHIVED
+
+
+def test_an_unknown_type_is_no_error_and_keeps_its_bytes() -> None:
+    body = b'{"specversion":"1.0","id":"1","source":"/x","type":"affiant.registry.new.v9","data":{"a":1}}'
+    envelope = wire.decode("affiant.registry.new.v9", body, {})
+    assert envelope.event is None
+    assert envelope.body == body
+
+
+def test_an_unknown_field_is_no_error() -> None:
+    message = wire.encode(ARCHIVED, owner="registry")
+    document = json.loads(message.body)
+    document["data"]["added_later"] = True
+    assert wire.decode(message.subject, json.dumps(document).encode(), message.headers).event == ARCHIVED
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b"", "Nats-Msg-Id"),
+        (b"{ rubbish \xff", "Nats-Msg-Id"),
+        (b'{"specversion":"1.0","id":"","source":"/x","type":"t","data":1}', "no id"),
+        (b'{"specversion":"0.3","id":"1","source":"/x","type":"t","data":1}', "0.3"),
+        (b'{"specversion":"1.0","id":"1","source":"/x"}', "type"),
+    ],
+)
+def test_a_malformed_message_is_refused_with_the_reason(body: bytes, reason: str) -> None:
+    with pytest.raises(Refused, match=reason):
+        wire.decode("t", body, {})
+
+
+def test_a_malformed_event_is_refused_naming_the_field() -> None:
+    message = wire.encode(LOGGED, owner="modelserver")
+    body = message.body.replace(b'"status":"answered"', b'"status":"maybe"')
+    with pytest.raises(Refused, match="status"):
+        wire.decode(message.subject, body, message.headers)
+
+
+def test_an_event_on_a_subject_of_another_type_is_refused() -> None:
+    message = wire.encode(ARCHIVED, owner="registry")
+    with pytest.raises(Refused, match="arrived on"):
+        wire.decode("affiant.outside.prediction_logged.v1.loan", message.body, message.headers)
+
+
+def test_an_event_on_the_subject_of_another_model_is_refused() -> None:
+    message = wire.encode(LOGGED, owner="modelserver")
+    with pytest.raises(Refused, match="about model 'loan'"):
+        wire.decode("affiant.modelserver.prediction_logged.v1.card", message.body, message.headers)
+
+
+def test_an_event_that_no_message_can_hold_is_refused() -> None:
+    large = PredictionLogged(
+        prediction_id="p", model="loan", version=1, digest="", received_at="", status="failed", error="x" * 2_000_000
+    )
+    with pytest.raises(Refused, match="at most"):
+        wire.encode(large, owner="modelserver")
+
+
+def test_ids_sort_by_the_time_they_were_made() -> None:
+    made = [ids.uuid7() for _ in range(1000)]
+    assert made == sorted(made)
+    assert len(set(made)) == 1000
+    assert made[0][14] == "7"
