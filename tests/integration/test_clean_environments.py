@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import msgspec
 import pytest
 from nats.aio.client import Client
@@ -66,12 +66,10 @@ def until_it_answers(url: str, running: subprocess.Popen[bytes], log: Path) -> N
     reason: Callable[[], str] = lambda: log.read_text()[-3000:]  # noqa: E731 - read only when it is needed
     while time.monotonic() < deadline:
         assert running.poll() is None, reason()
-        try:
-            with urllib.request.urlopen(url, timeout=2) as answer:
-                if answer.status == 200:
-                    return
-        except (urllib.error.URLError, ConnectionError, TimeoutError):
-            time.sleep(0.1)
+        with contextlib.suppress(httpx.TransportError):
+            if httpx.get(url, timeout=2).status_code == 200:
+                return
+        time.sleep(0.1)
     raise AssertionError(f"{url} did not answer with 200:\n{reason()}")
 
 
