@@ -1,0 +1,138 @@
+"""Starting the child process that examines a model, and understanding how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+import structlog
+
+from affiant.common.errors import Unavailable
+from affiant.common.events import Check
+from affiant.registry.checks.findings import MIB, Examination, Limits, Line, Task
+from affiant.registry.domain.manifest import Manifest
+
+log = structlog.get_logger(__name__)
+
+CHILD = (sys.executable, "-I", "-m", "affiant.registry.checks.child")
+MAX_ANSWER_BYTES = 8 * MIB
+
+
+class Examiner:
+    """Examines model files, a few at a time, each in a process of its own."""
+
+    def __init__(self, limits: Limits, *, at_once: int = 2, child: Sequence[str] = CHILD) -> None:
+        self.limits = limits
+        self.child = child
+        self._turn = asyncio.Semaphore(at_once)
+
+    async def examine(self, model: Path, background: Path | None, manifest: Manifest) -> Examination:
+        """What was found. Takes at most `limits.wall_seconds`; raises `Unavailable` if no child can be started."""
+        task = Task(
+            model_path=str(model),
+            background_path=str(background) if background else None,
+            manifest=manifest,
+            limits=self.limits,
+        )
+        async with self._turn:
+            process = await self._start()
+            try:
+                return await self._converse(process, msgspec.json.encode(task))
+            finally:
+                await _end(process)
+
+    async def _start(self) -> Process:
+        try:
+            return await asyncio.create_subprocess_exec(
+                *self.child, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=_environment(), start_new_session=True
+            )
+        except OSError as error:
+            raise Unavailable(
+                f"no process can be started to examine the model: {error}", hint="Try again in a moment."
+            ) from error
+
+    async def _converse(self, process: Process, task: bytes) -> Examination:
+        deadline = asyncio.timeout(self.limits.wall_seconds)
+        answer = bytearray()
+        errors = bytearray()
+        with suppress(TimeoutError):
+            async with deadline, asyncio.TaskGroup() as group:
+                group.create_task(_drain(process.stdout, answer, MAX_ANSWER_BYTES))
+                group.create_task(_drain(process.stderr, errors, 64 * 1024))
+                group.create_task(_send(process, task))
+        late = deadline.expired()
+        await _end(process)
+        lines = _read(bytes(answer))
+        checks = [line.check for line in lines if line.check]
+        findings = [line.finding for line in lines if line.finding]
+        if findings or (checks and not checks[-1].passed):
+            return Examination(checks=checks, finding=findings[0] if findings else None)
+        code = process.returncode or 0
+        log.warning("examination ended early", late=late, code=code, stderr=errors[-2000:].decode("utf-8", "replace"))
+        return Examination(checks=[*checks, self._ended_early(lines, code, late)])
+
+    def _ended_early(self, lines: list[Line], code: int, late: bool) -> Check:
+        begun = [line.begun for line in lines if line.begun]
+        if not begun:
+            # Before the first check there is nothing of the model: the fault is ours.
+            raise Unavailable(
+                "the examination could not be started", hint="The registry's log says why; tell an operator."
+            )
+        return Check(name=begun[-1], passed=False, detail=self._why(code, late))
+
+    def _why(self, code: int, late: bool) -> str:
+        if late:
+            return f"not done after {self.limits.wall_seconds:g} s; export a smaller or simpler model"
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):
+            return f"it took more than {self.limits.cpu_seconds} s of computing; export a smaller or simpler model"
+        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        return (
+            f"the process that examined it broke down ({name}), perhaps because it needs more than "
+            f"{self.limits.memory_bytes // MIB} MiB; check that onnxruntime runs this file elsewhere"
+        )
+
+
+def _environment() -> dict[str, str]:
+    """Nothing of ours: a model that breaks out of onnxruntime finds no password and no address here."""
+    keep = {name: os.environ[name] for name in ("PATH", "LANG", "LC_ALL", "TZ") if name in os.environ}
+    return {**keep, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+
+
+async def _send(process: Process, task: bytes) -> None:
+    stdin = process.stdin
+    if stdin is None:
+        raise RuntimeError("the child has no stdin")
+    with suppress(BrokenPipeError, ConnectionResetError):
+        stdin.write(task)
+        await stdin.drain()
+        stdin.close()
+
+
+async def _drain(stream: asyncio.StreamReader | None, into: bytearray, most: int) -> None:
+    """Read to the end, keep the first `most` bytes: a child must not fill our memory."""
+    while stream is not None and (chunk := await stream.read(65_536)):
+        into += chunk[: most - len(into)]
+
+
+async def _end(process: Process) -> None:
+    """Kill the child with whatever it started, and wait until it is gone."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    await process.wait()
+
+
+def _read(answer: bytes) -> list[Line]:
+    complete = answer.split(b"\n")[:-1]
+    try:
+        return [msgspec.json.decode(line, type=Line) for line in complete]
+    except msgspec.DecodeError as error:
+        raise Unavailable(
+            f"the examination gave an answer that cannot be read: {error}", hint="Tell an operator."
+        ) from error

@@ -1,0 +1,146 @@
+"""The life of a version: registered, promoted under an alias, deprecated, archived; and who may do it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from affiant.common.errors import Conflict, Forbidden, Problem
+from affiant.common.events import ALIASES, Check, ModelSpec
+from affiant.common.ids import MODEL_NAME
+
+State = Literal["registered", "deprecated", "archived"]
+Served = Literal["serving", "failed", "undeployed"]
+
+
+@dataclass(frozen=True)
+class Deployment:
+    """What the deployer last said of a version under an alias; `url` is empty unless it is served."""
+
+    alias: str
+    state: Served
+    url: str
+    reason: str
+    at: str
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version. All but `state`, `tags` (in `spec`), `aliases` and `deployment` never changes."""
+
+    model: str
+    version: int
+    digest: str
+    state: State
+    author: str
+    registered_at: str
+    spec: ModelSpec
+    checks: tuple[Check, ...]
+    aliases: tuple[str, ...] = ()
+    deployment: Deployment | None = None
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """One move of an alias. `version` is None where archiving took the alias away.
+
+    `approved_by` is the person, other than the author, by whose word the version stands under the alias; `by`
+    moved the alias (on a rollback another person may do that). `before` is the move that a rollback returns to.
+    """
+
+    id: int
+    model: str
+    alias: str
+    version: int | None
+    at: str
+    approved_by: str
+    by: str
+    reason: str
+    rollback: bool
+    before: int | None
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the history: who did what, when and why. `version` is None for a refused registration."""
+
+    id: int
+    model: str
+    version: int | None
+    at: str
+    by: str
+    action: str
+    reason: str
+    details: Mapping[str, object]
+
+
+def check_model_name(name: str) -> None:
+    """Raises `Problem` (422) unless `name` is a DNS label: it becomes a subject, a path and a Kubernetes name."""
+    if not MODEL_NAME.match(name):
+        raise Problem(
+            f"{name!r} cannot be a model's name",
+            status=422,
+            hint="Use 1 to 63 lower-case letters, digits and hyphens, with a letter or digit at both ends.",
+        )
+
+
+def check_alias(alias: str) -> None:
+    """Raises `Problem` (422) unless `alias` is one that exists."""
+    if alias not in ALIASES:
+        raise Problem(f"there is no alias {alias!r}", status=422, hint=f"The aliases are {' and '.join(ALIASES)}.")
+
+
+def check_promotable(version: Version, approver: str) -> None:
+    """Raises `Forbidden` for the author, `Conflict` for a version that is out of use.
+
+    The four-eyes rule: whoever made a version cannot be the one who approves it.
+    """
+    if approver == version.author:
+        raise Forbidden(
+            f"{approver} registered {version.model} version {version.version} and so may not promote it",
+            hint="Ask another person with the role approver to promote it.",
+        )
+    if version.state != "registered":
+        raise Conflict(
+            f"{version.model} version {version.version} is {version.state}",
+            hint="Choose a version that is still registered, or register the file again as a new version.",
+        )
+
+
+def check_deprecatable(version: Version) -> None:
+    """Raises `Conflict` for an archived version. One that holds an alias goes on being served."""
+    if version.state == "archived":
+        raise Conflict(
+            f"{version.model} version {version.version} is archived already",
+            hint="Nothing more needs to be done: an archived version is out of use.",
+        )
+
+
+def check_archivable(version: Version, *, force: bool) -> None:
+    """Raises `Conflict` for the champion, unless `force`: without it the model would stop answering."""
+    if "champion" in version.aliases and not force:
+        raise Conflict(
+            f"version {version.version} is the champion of {version.model}",
+            hint="Promote another version or roll back first, or archive with force=true to stop serving it.",
+        )
+
+
+def rollback_target(
+    current: Promotion | None, moves: Mapping[int, Promotion], usable: Callable[[int], bool]
+) -> Promotion:
+    """The earlier move that a rollback of the alias returns to.
+
+    Goes back along `before`, past versions that are no longer `usable` or that the alias points to already; so a
+    second rollback goes further back and does not return to what was just left. Raises `Conflict` at the end.
+    """
+    now = current.version if current else None
+    earlier = moves.get(current.before or 0) if current else None
+    while earlier is not None:
+        if earlier.version is not None and earlier.version != now and usable(earlier.version):
+            return earlier
+        earlier = moves.get(earlier.before or 0)
+    raise Conflict(
+        "there is no earlier version to roll back to",
+        hint="Only a version that held the alias before and is not archived can be returned to; promote one instead.",
+    )
