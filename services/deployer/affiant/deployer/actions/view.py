@@ -1,0 +1,116 @@
+"""How things are, for a person who asks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Literal
+
+from affiant.common import ids
+from affiant.deployer.domain.situation import Instance, Phase, Situation
+
+State = Literal["starting", "serving", "failed", "draining"]
+
+_STATES: dict[Phase, State] = {
+    "preparing": "starting",
+    "starting": "starting",
+    "ready": "serving",
+    "draining": "draining",
+    "failed": "failed",
+}
+
+
+@dataclass(frozen=True)
+class ReplicaView:
+    """One model server. `restarts` counts the crashes of its version since it was promoted."""
+
+    replica: str
+    pid: int
+    state: State
+    version: int
+    restarts: int
+
+
+@dataclass(frozen=True)
+class DeploymentView:
+    """One alias of one model: the version that is wanted there, and what is there.
+
+    `version` and `digest` are those of the wanted version, or of the one that is on its way out. `url` is empty
+    while nothing listens. `since` (RFC 3339): since when it is in this state, as far as is known.
+    """
+
+    model: str
+    alias: str
+    version: int
+    digest: str
+    url: str
+    state: State
+    replicas: list[ReplicaView]
+    reason: str
+    since: str
+
+
+@dataclass(frozen=True)
+class DeploymentsView:
+    """Every slot that serves or should."""
+
+    deployments: list[DeploymentView]
+
+
+def deployments(situations: list[Situation]) -> DeploymentsView:
+    """What `GET /v1/deployments` answers."""
+    return DeploymentsView([view for situation in situations if (view := _deployment(situation)) is not None])
+
+
+def _deployment(situation: Situation) -> DeploymentView | None:
+    wanted, serving = situation.wanted, situation.serving
+    spec = wanted or (serving.spec if serving else None)
+    if spec is None:
+        return None
+    state, reason, since = _state(situation)
+    return DeploymentView(
+        model=situation.slot.model,
+        alias=situation.slot.alias,
+        version=spec.version,
+        digest=spec.digest,
+        url=situation.address,
+        state=state,
+        replicas=[_replica(situation, instance) for instance in situation.instances],
+        reason=reason,
+        since=since,
+    )
+
+
+def _state(situation: Situation) -> tuple[State, str, str]:
+    wanted, serving, wish = situation.wanted, situation.serving, situation.wish
+    if wanted is None or wish is None:
+        return "draining", "no version is promoted any more", serving.since if serving else ""
+    right = [one for one in situation.instances if one.serves(wanted)]
+    ready = [one for one in right if one.phase == "ready"]
+    if ready:
+        announced = serving is not None and serving.replica == ready[0].replica
+        return "serving", "", serving.since if announced and serving else _time(ready[0].changed_at)
+    trouble = situation.trouble(wanted)
+    reason = trouble.reason if trouble else ""
+    on_its_way = [one for one in right if one.phase in ("preparing", "starting")]
+    if on_its_way:
+        return "starting", reason, _time(on_its_way[0].started_at)
+    if trouble is None:
+        return "starting", "", _time(wish.noted_at)
+    again = "; not tried again until a new promotion" if trouble.final else "; trying again"
+    return "failed", reason + again, _time(trouble.at)
+
+
+def _replica(situation: Situation, instance: Instance) -> ReplicaView:
+    trouble = situation.troubles.get(instance.version)
+    return ReplicaView(
+        replica=instance.replica,
+        pid=instance.pid,
+        state=_STATES[instance.phase],
+        version=instance.version,
+        restarts=trouble.crashes if trouble else 0,
+    )
+
+
+def _time(seconds: float) -> str:
+    return ids.timestamp(datetime.fromtimestamp(seconds, UTC))
