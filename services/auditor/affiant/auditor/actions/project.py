@@ -1,0 +1,131 @@
+"""Projections: what new entries mean for look-ups, counts, specs and sequences; in the same transaction."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from sqlite3 import Connection
+
+import msgspec
+
+from affiant.auditor.domain.arrival import Statement
+from affiant.auditor.domain.rows import UNKNOWN_VERSION, Prediction, decisions, protected_values
+from affiant.auditor.domain.sequences import merged
+from affiant.auditor.store import entries, projections
+from affiant.common import bus, wire
+from affiant.common.events import (
+    OUTSIDE,
+    ExplanationFailed,
+    ModelPromoted,
+    ModelRegistered,
+    ModelSpec,
+    PredictionExplained,
+    PredictionLogged,
+)
+
+Placed = tuple[int, Statement]
+
+
+def project(connection: Connection, size: int, statements: Sequence[Statement], now: str) -> None:
+    """Write what the entries from place `size` on mean. Specs go first: predictions beside them need them."""
+    placed = list(enumerate(statements, start=size))
+    _lifecycle(connection, placed)
+    _predictions(connection, placed)
+    _explanations(connection, placed)
+    _sequences(connection, statements, now)
+
+
+def fill_protected(connection: Connection, limit: int) -> int:
+    """Predictions may come before their model's registration: two streams have no common order. Write the protected
+    values that the spec tells to look for into up to `limit` such predictions; returns how many there were.
+    """
+    waiting = entries.of(connection, projections.awaiting_spec(connection, limit))
+    for entry in waiting:
+        event = decode(entry)
+        values = []
+        if isinstance(event, PredictionLogged):
+            values = protected_values(event, projections.spec(connection, event.model, event.version or 0))
+        projections.put_protected(connection, entry.idx, values)
+    return len(waiting)
+
+
+def decode(entry: entries.Entry) -> object:
+    """The event of an entry; None where its type is unknown or its payload was erased."""
+    if entry.body is None:
+        return None
+    headers = {"content-type": wire.CONTENT_TYPE}
+    if entry.headers is not None:
+        headers = msgspec.json.decode(entry.headers, type=dict[str, str])
+    return wire.decode(entry.subject, entry.body, headers).event
+
+
+def _lifecycle(connection: Connection, placed: Sequence[Placed]) -> None:
+    of_models = [(idx, one) for idx, one in placed if one.arrival.durable == bus.AUDITOR_MODELS.name]
+    known = [one.envelope.event for _, one in of_models]
+    projections.add_lifecycle(
+        connection, [(idx, str(getattr(one.envelope.event, "model", ""))) for idx, one in of_models]
+    )
+    projections.add_specs(
+        connection, [event.spec for event in known if isinstance(event, ModelRegistered | ModelPromoted)]
+    )
+
+
+def _predictions(connection: Connection, placed: Sequence[Placed]) -> None:
+    specs: dict[tuple[str, int], ModelSpec | None] = {}
+    made, decided = [], []
+    for idx, statement in placed:
+        prediction, event = statement.prediction, statement.envelope.event
+        if prediction is None or not isinstance(event, PredictionLogged):
+            continue
+        key = (prediction.model, prediction.version)
+        if key not in specs:
+            specs[key] = projections.spec(connection, *key)
+        awaits_spec = specs[key] is None and bool(event.adverse) and prediction.version != UNKNOWN_VERSION
+        made.append((idx, prediction, awaits_spec))
+        if event.adverse:
+            decided.append((idx, prediction, decisions(event), protected_values(event, specs[key])))
+    projections.add_predictions(connection, made)
+    projections.add_decisions(connection, decided)
+    projections.add_counts(connection, _counts([prediction for _, prediction, _ in made]))
+
+
+def _counts(predictions: Sequence[Prediction]) -> list[projections.Count]:
+    totals: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
+    for made in predictions:
+        total = totals[made.model, made.version]
+        total["answered"] += made.status == "answered"
+        total["failed"] += made.status == "failed"
+        total["rows"] += made.rows
+        total["adverse"] += made.adverse_rows or 0
+    return [
+        projections.Count(*key, total["answered"], total["failed"], total["rows"], total["adverse"])
+        for key, total in totals.items()
+    ]
+
+
+def _explanations(connection: Connection, placed: Sequence[Placed]) -> None:
+    rows = []
+    for idx, statement in placed:
+        event = statement.envelope.event
+        if isinstance(event, PredictionExplained):
+            rows.append(projections.Explanation(idx, event.prediction_id, event.row, event.model, "explained"))
+        elif isinstance(event, ExplanationFailed):
+            rows.append(projections.Explanation(idx, event.prediction_id, event.row, event.model, event.state))
+    projections.add_explanations(connection, rows)
+
+
+def _sequences(connection: Connection, statements: Sequence[Statement], now: str) -> None:
+    arrived: dict[projections.Replica, list[int]] = defaultdict(list)
+    for statement in statements:
+        made = statement.prediction
+        if made is not None and made.replica and made.sequence > 0:
+            arrived[made.model, _replica(statement, made), made.epoch].append(made.sequence)
+    for replica, numbers in arrived.items():
+        before = projections.runs(connection, replica)
+        projections.put_runs(connection, replica, before, merged(before, numbers, now))
+
+
+def _replica(statement: Statement, made: Prediction) -> str:
+    """An outside system cannot fill the gaps of our model servers: its replicas have names of their own."""
+    outside = statement.envelope.type.startswith(f"affiant.{OUTSIDE}.")
+    return f"{OUTSIDE}:{made.replica}" if outside else made.replica

@@ -1,0 +1,79 @@
+"""What arrives: a message off the bus, decoded by itself, so that one bad message spoils nothing but itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from affiant.auditor.domain.rows import Prediction, prediction
+from affiant.common import wire
+from affiant.common.errors import Refused
+from affiant.common.events import PredictionLogged
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """One message as it came. `stream` and `sequence` say where the bus keeps it."""
+
+    subject: str
+    body: bytes
+    headers: Mapping[str, str] | None
+    durable: str
+    stream: str
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """An arrival that cannot enter the record, and why: `undecodable`, `conflict` or `unstorable`."""
+
+    arrival: Arrival
+    kind: str
+    reason: str
+    event_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """An arrival that was understood, or is of a type that this code does not know. `prediction` where it is one."""
+
+    arrival: Arrival
+    envelope: wire.Envelope
+    prediction: Prediction | None = None
+
+    def same_as(self, other: Statement) -> bool:
+        """Is it the same event, published or delivered again?"""
+        mine, its = self.envelope, other.envelope
+        return (mine.type, mine.source, mine.body) == (its.type, its.source, its.body)
+
+
+def understand(arrivals: Iterable[Arrival]) -> tuple[list[Statement], list[Fault]]:
+    """Each arrival decoded by itself: those that are events, and those that are not."""
+    statements: list[Statement] = []
+    faults: list[Fault] = []
+    for arrival in arrivals:
+        try:
+            statements.append(_understand(arrival))
+        except Refused as reason:
+            faults.append(Fault(arrival, "undecodable", str(reason)))
+    return statements, faults
+
+
+def _understand(arrival: Arrival) -> Statement:
+    envelope = wire.decode(arrival.subject, arrival.body, arrival.headers)
+    event = envelope.event
+    if not isinstance(event, PredictionLogged):
+        return Statement(arrival, envelope)
+    # One id names one prediction everywhere; with two, a second event could pass for the first.
+    if event.prediction_id != envelope.id:
+        raise Refused(f"the event's id {envelope.id!r} must be its prediction_id {event.prediction_id!r}")
+    return Statement(arrival, envelope, prediction(event))
+
+
+def kept_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
+    """The headers without which the body could not be decoded again; None where the body says it all."""
+    given = {name.lower(): value for name, value in (headers or {}).items()}
+    if given.get("content-type", "").startswith(wire.CONTENT_TYPE):
+        return None
+    needed = ("content-type", "nats-msg-id", "traceparent")
+    return {name: value for name, value in given.items() if name in needed or name.startswith("ce-")}

@@ -1,0 +1,128 @@
+"""What is read out of an event to look it up, count it and compare groups by it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from math import prod
+from typing import NamedTuple, TypeVar
+
+from affiant.common.errors import Refused
+from affiant.common.events import ModelSpec, PredictionLogged, Scalar, TensorData
+from affiant.common.ids import timestamp
+
+UNKNOWN_VERSION = 0
+"""Stands for "no version given": registered versions begin at 1."""
+
+Values = dict[str, Scalar]
+_T = TypeVar("_T")
+
+
+class Prediction(NamedTuple):
+    """One prediction_logged. `adverse_rows` is None where nothing was decided. Times are normalised to UTC."""
+
+    model: str
+    version: int
+    digest: str
+    alias: str
+    status: str
+    received_at: str
+    rows: int
+    adverse_rows: int | None
+    request_id: str
+    subject_ref: str
+    duration_us: int
+    replica: str
+    epoch: int
+    sequence: int
+    error: str
+
+
+class Decision(NamedTuple):
+    """One row of a prediction that came to a decision; `score` is the probability of the favourable class."""
+
+    row: int
+    label: str | int | None
+    adverse: bool
+    score: float | None
+
+
+def prediction(event: PredictionLogged) -> Prediction:
+    """The look-up row of `event`. Raises `Refused` when its time is not a time or a number is out of range."""
+    for number in (event.version or 0, event.duration_us, event.epoch, event.sequence):
+        if not -(2**63) <= number < 2**63:
+            raise Refused(f"{number} does not fit into 64 bits")
+    return Prediction(
+        event.model,
+        event.version or UNKNOWN_VERSION,
+        event.digest,
+        event.alias,
+        event.status,
+        utc(event.received_at),
+        _row_count(event),
+        sum(event.adverse) if event.adverse else None,
+        event.request_id,
+        event.subject_ref,
+        event.duration_us,
+        event.replica,
+        event.epoch,
+        event.sequence,
+        event.error,
+    )
+
+
+def decisions(event: PredictionLogged) -> list[Decision]:
+    """The rows of `event` that were decided: those for which it says whether the decision was adverse."""
+    return [
+        Decision(row, _at(event.labels, row), adverse, _at(event.scores, row))
+        for row, adverse in enumerate(event.adverse)
+    ]
+
+
+def protected_values(event: PredictionLogged, spec: ModelSpec | None) -> list[Values]:
+    """The values of the protected columns, for each decided row.
+
+    From the context tensors, which hold nothing else, and from the inputs where `spec` says which of the model's
+    own columns are protected. A value that is not there is None: missing.
+    """
+    found: dict[str, tuple[TensorData, int]] = {tensor.name: (tensor, 0) for tensor in event.context}
+    inputs = {tensor.name: tensor for tensor in event.inputs}
+    for column in spec.columns if spec else ():
+        if spec and column.name in spec.protected and column.input in inputs:
+            found[column.name] = (inputs[column.input], column.index)
+    names = list(dict.fromkeys([*(spec.protected if spec else ()), *found]))
+    return [
+        {name: _cell(*found[name], row) if name in found else None for name in names}
+        for row in range(len(event.adverse))
+    ]
+
+
+def utc(moment: str) -> str:
+    """An RFC 3339 time as UTC with microseconds, so that times sort as text. Raises `Refused` for anything else."""
+    if len(moment) == 27 and moment[-1] == "Z" and moment[10] == "T" and moment[19] == ".":
+        return moment
+    try:
+        parsed = datetime.fromisoformat(moment)
+    except ValueError as error:
+        raise Refused(f"{moment!r} is not a time in RFC 3339") from error
+    if parsed.tzinfo is None:
+        raise Refused(f"{moment!r} has no time zone")
+    return timestamp(parsed)
+
+
+def _row_count(event: PredictionLogged) -> int:
+    given = max(len(event.labels), len(event.scores), len(event.adverse))
+    if given or event.status == "failed":
+        return given
+    # The shape is the sender's claim; there cannot be more rows than values.
+    return next((max(0, min(tensor.shape[0], len(tensor.data))) for tensor in event.inputs if tensor.shape), 0)
+
+
+def _cell(tensor: TensorData, index: int, row: int) -> Scalar:
+    """The value of column `index` in row `row` of a tensor of shape (N,) or (N, …)."""
+    width = prod(tensor.shape[1:])
+    return _at(tensor.data, row * width + index) if 0 <= index < width else None
+
+
+def _at(values: Sequence[_T], index: int) -> _T | None:
+    return values[index] if index < len(values) else None

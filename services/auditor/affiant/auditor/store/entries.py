@@ -1,0 +1,106 @@
+"""The record: entries of the log, the tiles of its tree, and what was set aside."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+from sqlite3 import Connection
+from typing import NamedTuple
+
+from affiant.auditor.domain.arrival import Fault
+
+TileAddress = tuple[int, int]
+
+
+class Entry(NamedTuple):
+    """One entry as it is stored. `salt` and `body` are None once they were erased."""
+
+    idx: int
+    event_id: str
+    type: str
+    source: str
+    subject: str
+    time: str
+    audited_at: str
+    payload_hash: bytes
+    salt: bytes | None
+    body: bytes | None
+    headers: str | None
+
+
+class Known(NamedTuple):
+    """What is needed to tell a doubled event from another one with the same id."""
+
+    type: str
+    source: str
+    payload_hash: bytes
+    salt: bytes | None
+
+
+_COLUMNS = ", ".join(Entry._fields)
+_MARKS = ", ".join("?" * len(Entry._fields))
+
+
+def known(connection: Connection, event_ids: Iterable[str]) -> dict[str, Known]:
+    """The entries that have one of these ids."""
+    rows = connection.execute(
+        "SELECT entries.event_id, entries.type, source, payload_hash, salt FROM json_each(?) AS asked "
+        "CROSS JOIN entries ON event_id = asked.value",
+        (json.dumps(list(event_ids)),),
+    )
+    return {row[0]: Known(*row[1:]) for row in rows}
+
+
+def insert(connection: Connection, entries: Sequence[Entry]) -> None:
+    """Add entries at the end of the record."""
+    connection.executemany(f"INSERT INTO entries ({_COLUMNS}) VALUES ({_MARKS})", entries)
+
+
+def by_event(connection: Connection, event_id: str) -> Entry | None:
+    """The entry with this event id."""
+    row = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE event_id = ?", (event_id,)).fetchone()
+    return Entry(*row) if row else None
+
+
+def of(connection: Connection, indexes: Sequence[int]) -> list[Entry]:
+    """The entries at these places, in the order of the log."""
+    rows = connection.execute(
+        f"SELECT {_COLUMNS} FROM entries WHERE idx IN (SELECT value FROM json_each(?)) ORDER BY idx",
+        (json.dumps(list(indexes)),),
+    )
+    return [Entry(*row) for row in rows]
+
+
+def tile(connection: Connection, level: int, position: int) -> bytes:
+    """The hashes of a tile. Raises `LookupError` where there is none."""
+    row = connection.execute("SELECT hashes FROM tiles WHERE level = ? AND position = ?", (level, position)).fetchone()
+    if row is None:
+        raise LookupError(f"the log has no tile {level}/{position}")
+    return bytes(row[0])
+
+
+def put_tiles(connection: Connection, tiles: Mapping[TileAddress, bytes]) -> None:
+    """Write tiles, over narrower ones at the same address."""
+    connection.executemany(
+        "INSERT OR REPLACE INTO tiles (level, position, hashes) VALUES (?, ?, ?)",
+        [(*address, hashes) for address, hashes in tiles.items()],
+    )
+
+
+def quarantine(connection: Connection, faults: Sequence[Fault], at: str) -> None:
+    """Keep what could not enter the record; a message that is there already changes nothing."""
+    connection.executemany(
+        "INSERT INTO quarantine "
+        "(stream, sequence, digest, durable, subject, headers, body, kind, reason, event_id, at) "
+        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        [_quarantined(fault, at) for fault in faults],
+    )
+
+
+def _quarantined(fault: Fault, at: str) -> tuple[object, ...]:
+    arrival = fault.arrival
+    headers = json.dumps(dict(arrival.headers)) if arrival.headers else None
+    digest = sha256(arrival.body).digest()
+    where = (arrival.stream, arrival.sequence, digest, arrival.durable, arrival.subject)
+    return (*where, headers, arrival.body, fault.kind, fault.reason, fault.event_id, at)

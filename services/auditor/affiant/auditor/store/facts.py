@@ -1,0 +1,37 @@
+"""Single values: the log's size and origin, counters, and what was reported last."""
+
+from __future__ import annotations
+
+from sqlite3 import Connection
+
+SIZE = "size"
+ORIGIN = "origin"
+DOUBLED = "doubled_ignored"
+
+
+def number(connection: Connection, name: str) -> int:
+    """A counter; 0 where nothing was counted yet."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return int(row[0]) if row else 0
+
+
+def text(connection: Connection, name: str) -> str:
+    """A text; empty where none was set."""
+    row = connection.execute("SELECT value FROM facts WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def put(connection: Connection, name: str, value: int | str) -> None:
+    """Set a value."""
+    connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+
+def reported(connection: Connection, name: str) -> str:
+    """What was published last under `name`; empty for nothing."""
+    row = connection.execute("SELECT value FROM reports WHERE name = ?", (name,)).fetchone()
+    return str(row[0]) if row else ""
+
+
+def report(connection: Connection, name: str, value: str, at: str) -> None:
+    """Remember that `value` was published under `name`."""
+    connection.execute("INSERT OR REPLACE INTO reports (name, value, at) VALUES (?, ?, ?)", (name, value, at))
