@@ -32,7 +32,9 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     """Everything a model server needs. `replica` is unique per process for all time (the deployer makes it).
 
     `listen_fd` is an inherited listening socket (shared by the old and the new version of one model);
-    without it the server binds `host`:`port` itself.
+    without it the server binds `host`:`port` itself. `data_dir` may be shared by servers of one model: what a dead
+    one left unpublished there, another publishes. Of records that are not on the bus yet at most
+    `unpublished_max_bytes` are held; then requests are refused with 503.
     """
 
     spec: ModelSpec
@@ -47,6 +49,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     port: int = 8080
     drain_seconds: float = 20.0
     audit_timeout_seconds: float = 5.0
+    unpublished_max_bytes: int = 268_435_456
 
 
 class ServerStatus(Struct, frozen=True, kw_only=True):

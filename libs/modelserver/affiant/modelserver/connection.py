@@ -1,0 +1,137 @@
+"""The connection to the bus: one TCP connection that is never given up, and a cheap way to write to it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+import structlog
+from nats.aio.client import Client
+from nats.aio.msg import Msg
+
+from affiant.common import bus, ids
+from affiant.common.errors import Problem
+from affiant.common.serving import BusAccess
+from affiant.common.settings import read_secret
+
+log = structlog.get_logger(__name__)
+
+Reply = Callable[[str, bytes, str], None]
+"""Called with the token a command was sent with, the body of the reply, and its status (`503`: no stream)."""
+
+_LINE_BREAK = re.compile(r"[\r\n]")
+
+
+class Disconnected(Exception):
+    """There is no connection at this moment; it is being made again."""
+
+
+class _Client(Client):
+    def write(self, commands: bytes) -> None:
+        """Write whole protocol commands at once, and never while disconnected.
+
+        `Client.publish` checks and formats each message by itself (about 10 µs), and while disconnected it keeps
+        messages to send them later, long after their sender gave them up. A batch is formatted by its publisher.
+        """
+        if not self.is_connected or self._transport is None:
+            raise Disconnected
+        self._transport.write(commands)
+
+
+class Connection:
+    """What the publisher needs of the bus. `trouble` says in words why it does not work, empty when it does."""
+
+    def __init__(self, access: BusAccess, name: str) -> None:
+        self._access = access
+        self._name = name
+        self._client = _Client()
+        self._closing = False
+        self._inbox = f"{bus.inbox_prefix(access.user or 'modelserver')}.{ids.uuid7()}"
+        self.trouble = "not connected to the bus yet"
+        self.on_reply: Reply = lambda *_: None
+        self.on_change: Callable[[], None] = lambda: None
+        self.on_closed: Callable[[], None] = lambda: None
+
+    @property
+    def connected(self) -> bool:
+        return self._client.is_connected
+
+    @property
+    def max_payload(self) -> int:
+        """The largest message, headers included, that the server takes; it cuts the connection at a larger one."""
+        return self._client.max_payload
+
+    async def open(self) -> None:
+        """Connect; tries again until it succeeds."""
+        user = self._access.user
+        await self._client.connect(
+            self._access.url,
+            name=self._name,
+            user=user or None,
+            password=read_secret(self._access.password_file) or None if user else None,
+            inbox_prefix=bus.inbox_prefix(user or "modelserver").encode(),
+            # The default gives up after two minutes.
+            max_reconnect_attempts=-1,
+            reconnect_time_wait=0.25,  # type: ignore[arg-type]  # annotated int; it is slept for
+            ping_interval=10,
+            error_cb=self._error,
+            disconnected_cb=self._lost,
+            reconnected_cb=self._back,
+            closed_cb=self._closed,
+        )
+        await self._client.subscribe(f"{self._inbox}.*", cb=self._reply)
+        await self._client.flush()
+        self.trouble = ""
+        log.info("connected to the bus", url=self._access.url, max_payload=self.max_payload)
+
+    def reply_subject(self, token: str) -> str:
+        """Where a reply must go to reach `on_reply` with `token`."""
+        return f"{self._inbox}.{token}"
+
+    def write(self, commands: bytes) -> None:
+        """Send whole protocol commands; raises `Disconnected`."""
+        self._client.write(commands)
+
+    async def close(self) -> None:
+        """Close for good."""
+        self._closing = True
+        await self._client.close()
+
+    async def _reply(self, message: Msg) -> None:
+        status = (message.headers or {}).get("Status", "")
+        self.on_reply(message.subject.rsplit(".", 1)[1], message.data, status)
+
+    async def _error(self, error: Exception) -> None:
+        """Permission violations appear here only; the publish itself gets no answer."""
+        text = str(error) or repr(error)
+        if text != self.trouble:
+            log.warning("the bus reports an error", reason=text)
+        self.trouble = text
+
+    async def _lost(self) -> None:
+        if self._closing:
+            return
+        self.trouble = "the connection to the bus is lost; trying again"
+        log.warning("the connection to the bus is lost")
+        self.on_change()
+
+    async def _back(self) -> None:
+        self.trouble = ""
+        log.info("the connection to the bus is back")
+        self.on_change()
+
+    async def _closed(self) -> None:
+        if self._closing:
+            return
+        self.trouble = "the connection to the bus was closed for good"
+        self.on_closed()
+
+
+def command(subject: str, reply: str, headers: dict[str, str], body: bytes) -> bytes:
+    """One HPUB command of the NATS protocol. Raises `Problem` when a header holds a line break."""
+    lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    if _LINE_BREAK.search("".join(headers.values())):
+        raise Problem("a header of a message holds a line break")
+    head = f"NATS/1.0\r\n{lines}\r\n".encode()
+    where = f"{subject} {reply}" if reply else subject
+    return b"HPUB %b %d %d\r\n%b%b\r\n" % (where.encode(), len(head), len(head) + len(body), head, body)

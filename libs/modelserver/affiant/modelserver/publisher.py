@@ -1,0 +1,299 @@
+"""Publishes messages to JetStream and says when each is stored: group commit in atomic batches.
+
+While batches are under way the next one collects, so that the server's `fsync` is shared by all that came in the
+meantime. A few messages are published each by itself, many as one atomic batch (ADR-50, nats-server ≥ 2.12): its
+messages carry `Nats-Batch-Id` and `Nats-Batch-Sequence`, the last one `Nats-Batch-Commit` and the reply subject; the
+server stores all or none and acknowledges once.
+
+A message is never given up. When an answer fails to come, or says no, its messages are sent again, each by itself:
+what had been stored is recognised by its `Nats-Msg-Id`, but one such duplicate refuses a whole batch (error 10201).
+
+nats-py's own `publish_async` is not used: it leaks futures after a reconnect and then stalls (nats-py#985).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+import structlog
+from msgspec import Struct
+
+from affiant.common import ids
+from affiant.common.wire import Message
+from affiant.modelserver.connection import Disconnected, command
+
+log = structlog.get_logger(__name__)
+
+BATCHES_IN_FLIGHT = 2
+SINGLES_IN_FLIGHT = 64
+SMALLEST_BATCH = 5
+"""An atomic batch costs the server about as much as this many single messages (`sync_interval: always`)."""
+LARGEST_BATCH = 500
+LARGEST_BATCH_BYTES = 4_000_000
+ACK_SECONDS = 3.0
+TICK_SECONDS = 0.05
+LONGEST_PAUSE_SECONDS = 2.0
+
+
+class NotDurable(Exception):
+    """The message was not stored within its time; the text says why. It will be stored later all the same."""
+
+
+class Bus(Protocol):
+    """What is needed of a connection."""
+
+    trouble: str
+    on_reply: Callable[[str, bytes, str], None]
+    on_change: Callable[[], None]
+
+    @property
+    def connected(self) -> bool: ...
+
+    def reply_subject(self, token: str) -> str: ...
+
+    def write(self, commands: bytes) -> None: ...
+
+
+class Entry:
+    """A message on its way. `message` may be replaced by another with the same id while it is not stored.
+
+    Where the first one had been stored already and only the acknowledgement was lost, the first one counts.
+    """
+
+    __slots__ = ("deadline", "durable", "message", "size")
+
+    def __init__(self, message: Message, durable: asyncio.Future[None], deadline: float) -> None:
+        self.message = message
+        self.durable = durable
+        self.deadline = deadline
+        self.size = len(message.body)
+
+
+class _Flight:
+    """Messages that were sent and whose one acknowledgement is awaited."""
+
+    __slots__ = ("entries", "sent_at")
+
+    def __init__(self, entries: list[Entry], sent_at: float) -> None:
+        self.entries = entries
+        self.sent_at = sent_at
+
+
+class _Error(Struct):
+    description: str = ""
+    err_code: int = 0
+
+
+class _Ack(Struct):
+    stream: str = ""
+    error: _Error | None = None
+
+
+_acks = msgspec.json.Decoder(_Ack)
+
+
+class Publisher:
+    """Use from one event loop. `on_stored(messages, seconds)` is told of each acknowledgement."""
+
+    def __init__(self, bus: Bus, on_stored: Callable[[int, float], None] = lambda *_: None) -> None:
+        self._bus = bus
+        self._on_stored = on_stored
+        self._loop = asyncio.get_running_loop()
+        self._waiting: deque[Entry] = deque()
+        self._again: deque[Entry] = deque()
+        self._flights: dict[str, _Flight] = {}
+        self._expiring: deque[Entry] = deque()
+        self._scheduled = False
+        self._ticking = False
+        self._token = 0
+        self._pause = 0.0
+        self._paused_until = 0.0
+        self._refusal = ""
+        self._empty = asyncio.Event()
+        self._empty.set()
+        self.count = 0
+        self.size = 0
+        bus.on_reply = self._replied
+        bus.on_change = self._changed
+
+    def submit(self, message: Message, seconds: float | None = None) -> Entry:
+        """Take `message` over. `entry.durable` is done when it is stored; after `seconds` it raises `NotDurable`,
+        and the message goes on being tried."""
+        deadline = self._loop.time() + seconds if seconds else 0.0
+        entry = Entry(message, self._loop.create_future(), deadline)
+        self._waiting.append(entry)
+        if deadline:
+            self._expiring.append(entry)
+        self.count += 1
+        self.size += entry.size
+        self._schedule()
+        return entry
+
+    @property
+    def trouble(self) -> str:
+        """Why messages are not stored at this moment, in words."""
+        return self._bus.trouble or self._refusal
+
+    async def flush(self, seconds: float) -> list[Message]:
+        """Wait until everything is stored; returns what is not after `seconds`."""
+        if self.count:
+            self._empty.clear()
+            try:
+                await asyncio.wait_for(self._empty.wait(), seconds)
+            except TimeoutError:
+                log.warning("messages are left unpublished", messages=self.count, reason=self.trouble)
+        flying = [entry for flight in self._flights.values() for entry in flight.entries]
+        return [entry.message for entry in (*flying, *self._again, *self._waiting)]
+
+    # --- sending ----------------------------------------------------------------------------------------------
+
+    def _schedule(self) -> None:
+        """Send at the end of this turn of the event loop: requests that are handled in one turn share a batch."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._send)
+        if not self._ticking:
+            self._ticking = True
+            self._loop.call_later(TICK_SECONDS, self._tick)
+
+    def _send(self) -> None:
+        self._scheduled = False
+        if not self._bus.connected:
+            return
+        try:
+            self._send_again()
+            while self._waiting and len(self._flights) < BATCHES_IN_FLIGHT:
+                self._fly_some()
+        except Disconnected:
+            return  # the entries of the flight are kept; `_changed` follows
+
+    def _send_again(self) -> None:
+        if time.monotonic() < self._paused_until:
+            return
+        while self._again and len(self._flights) < SINGLES_IN_FLIGHT:
+            self._fly([self._again.popleft()])
+
+    def _fly_some(self) -> None:
+        entries = self._take()
+        if len(entries) >= SMALLEST_BATCH:
+            self._fly(entries)
+            return
+        for entry in entries:
+            self._fly([entry])
+
+    def _take(self) -> list[Entry]:
+        entries: list[Entry] = []
+        size = 0
+        while self._waiting and len(entries) < LARGEST_BATCH and size < LARGEST_BATCH_BYTES:
+            entries.append(self._waiting.popleft())
+            size += entries[-1].size
+        return entries
+
+    def _fly(self, entries: list[Entry]) -> None:
+        self._token += 1
+        token = str(self._token)
+        self._flights[token] = _Flight(entries, time.monotonic())
+        reply = self._bus.reply_subject(token)
+        self._bus.write(_single(entries[0], reply) if len(entries) == 1 else _batch(entries, reply))
+
+    # --- answers ----------------------------------------------------------------------------------------------
+
+    def _replied(self, token: str, body: bytes, status: str) -> None:
+        flight = self._flights.pop(token, None)
+        if flight is None:
+            return  # an answer that came after its messages were sent again
+        refusal = _refusal(body, status)
+        if refusal:
+            self._refused(flight, refusal)
+        else:
+            self._stored(flight)
+        self._schedule()
+
+    def _stored(self, flight: _Flight) -> None:
+        self._pause = 0.0
+        self._refusal = ""
+        for entry in flight.entries:
+            self.count -= 1
+            self.size -= entry.size
+            if not entry.durable.done():
+                entry.durable.set_result(None)
+        self._on_stored(len(flight.entries), time.monotonic() - flight.sent_at)
+        if not self.count:
+            self._empty.set()
+
+    def _refused(self, flight: _Flight, refusal: str) -> None:
+        """A refused batch is tried message by message at once; a message that is refused by itself waits."""
+        self._again.extend(flight.entries)
+        if len(flight.entries) > 1:
+            log.info("a batch was refused; sending its messages singly", messages=len(flight.entries), reason=refusal)
+            return
+        if refusal != self._refusal:
+            log.warning("the stream refused a message; trying again", reason=refusal)
+        self._refusal = refusal
+        self._pause = min(max(2 * self._pause, 0.1), LONGEST_PAUSE_SECONDS)
+        self._paused_until = time.monotonic() + self._pause
+
+    def _changed(self) -> None:
+        """The connection was lost or is back: answers to what was sent before will not come."""
+        for flight in self._flights.values():
+            self._again.extend(flight.entries)
+        self._flights.clear()
+        self._schedule()
+
+    # --- time -------------------------------------------------------------------------------------------------
+
+    def _tick(self) -> None:
+        self._ticking = False
+        self._expire()
+        self._doubt()
+        if self.count:
+            self._schedule()
+
+    def _expire(self) -> None:
+        now = self._loop.time()
+        while self._expiring and (self._expiring[0].durable.done() or self._expiring[0].deadline <= now):
+            entry = self._expiring.popleft()
+            if not entry.durable.done():
+                entry.durable.set_exception(NotDurable(self.trouble or "the bus does not acknowledge in time"))
+
+    def _doubt(self) -> None:
+        oldest = time.monotonic() - ACK_SECONDS
+        for token in [token for token, flight in self._flights.items() if flight.sent_at < oldest]:
+            flight = self._flights.pop(token)
+            log.warning("no acknowledgement; sending again", messages=len(flight.entries), reason=self.trouble)
+            self._again.extend(flight.entries)
+
+
+def _single(entry: Entry, reply: str) -> bytes:
+    message = entry.message
+    return command(message.subject, reply, message.headers, message.body)
+
+
+def _batch(entries: list[Entry], reply: str) -> bytes:
+    batch, last = ids.uuid7(), len(entries)
+    commands = []
+    for number, entry in enumerate(entries, 1):
+        message = entry.message
+        headers = {**message.headers, "Nats-Batch-Id": batch, "Nats-Batch-Sequence": str(number)}
+        if number == last:
+            headers["Nats-Batch-Commit"] = "1"
+        commands.append(command(message.subject, reply if number == last else "", headers, message.body))
+    return b"".join(commands)
+
+
+def _refusal(body: bytes, status: str) -> str:
+    """Why the server did not store the message; empty when it did."""
+    if status:
+        return "no stream takes the subject" if status == "503" else f"the bus answered {status}"
+    try:
+        ack = _acks.decode(body)
+    except msgspec.DecodeError as error:
+        return f"the bus answered what is no acknowledgement: {error}"
+    if ack.error is not None:
+        return f"{ack.error.description} ({ack.error.err_code})"
+    return "" if ack.stream else "the bus answered without naming a stream"
