@@ -142,7 +142,11 @@ class ModelRegistered(Event, frozen=True, kw_only=True):
 
 
 class ModelPromoted(Event, frozen=True, kw_only=True):
-    """An alias now points to this version, by the word of `approved_by`, who is not the author."""
+    """An alias now points to this version, by the word of `approved_by`, who is not the author.
+
+    `by` moved the alias: the approver, or on a rollback (to a version that stands by an earlier approval) whoever
+    rolled back.
+    """
 
     owner: ClassVar[str] = "registry"
     name: ClassVar[str] = "model_promoted"
@@ -156,6 +160,7 @@ class ModelPromoted(Event, frozen=True, kw_only=True):
     previous_version: int | None = None
     reason: str = ""
     rollback: bool = False
+    by: str = ""
 
 
 class ModelDeprecated(Event, frozen=True, kw_only=True):
