@@ -1,0 +1,62 @@
+"""The `affiant` command put together; nothing else."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from affiant.cli.commands import contracts, deadletters, doctor, events, installation, models, predictions
+from affiant.cli.session import console, exit_code, report
+from affiant.common.errors import Problem
+
+app = typer.Typer(
+    name="affiant",
+    no_args_is_help=True,
+    # A traceback of ours is for us: the plain form is what an issue needs.
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for part in (installation, models, predictions, events, deadletters, doctor, contracts):
+    part.add_to(app)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        print(f"affiant {version('affiant')}")
+        raise typer.Exit
+
+
+@app.callback()
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """Every prediction of a deployed model, a sworn statement: which model, approved by whom, what went in, what
+    came out, and why.
+
+    A first walk:
+
+      affiant up                                              in one terminal; it stays
+      affiant register loan.onnx --name loan --background train.csv --favourable approved
+      affiant promote loan/1 --reason "checked" --as ben        another person must
+      affiant predict loan --csv applications.csv --rows 1-5
+      affiant prediction 019a…                                the record and its explanation
+
+    Exit codes: 0 done · 1 a problem · 2 mistyped · 3 not reachable · 4 not allowed · 5 not found · 6 refused.
+    """
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Carry out the command line; always ends by SystemExit. People's errors give words, never a traceback."""
+    try:
+        app(arguments)
+    except Problem as problem:  # from commands without a session, such as `run`
+        report(problem, console(stderr=True), as_json=False)
+        sys.exit(exit_code(problem))
+    except KeyboardInterrupt:
+        sys.exit(130)

@@ -1,0 +1,146 @@
+"""`affiant up`, `down`, `run`: the processes of an installation."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from affiant.cli import home as homes
+from affiant.cli import processes, record
+from affiant.cli.session import Session, command
+from affiant.cli.system import System
+from affiant.cli.views import installation as views
+from affiant.cli.watch import watch
+from affiant.common.errors import Conflict, NotFound, Problem
+
+PANEL = "Run it"
+DETACHED_START_SECONDS = 120.0
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    command(app, "up", PANEL)(up)
+    command(app, "down", PANEL)(down)
+    app.command("run", rich_help_panel=PANEL)(run)
+
+
+def up(
+    session: Session,
+    port: Annotated[
+        int | None, typer.Option(min=1024, max=65_530, help="The first of six ports.", show_default="free ones, kept")
+    ] = None,
+    detach: Annotated[bool, typer.Option("--detach", "-d", help="Go on in the background.")] = False,
+) -> None:
+    """Start nats-server and the four services on this machine, and stay.
+
+    Everything lies in one folder ($AFFIANT_HOME, by default ~/.affiant), made at the first start: data, logs, and
+    random secrets. A service that crashes is started again. Ctrl-C stops everything in order; a second Ctrl-C does
+    not wait.
+
+      affiant up                     stays in this terminal
+      affiant up --detach            comes back when everything is ready; affiant down ends it
+      affiant --help                 what to try next
+    """
+    if detach:
+        _detached(session, port)
+        return
+    system = System(session.home, port=port, say=session.note)
+    _cancel_on_signals(system)
+    with system:
+        session.show(views.description(system), *views.welcome(system))
+        if session.json:
+            system.cancelled.wait()
+        else:
+            watch(system, session.screen)
+        session.note("stopping: services first, the bus last")
+    session.note("everything has stopped; affiant up goes on where it was")
+
+
+def _cancel_on_signals(system: System) -> None:
+    def on_signal(_: int, __: FrameType | None) -> None:
+        if system.cancelled.is_set():
+            system.hurry()
+        system.cancelled.set()
+
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, on_signal)
+
+
+def _detached(session: Session, port: int | None) -> None:
+    log = session.home.log("up")
+    homes.prepare(session.home, first_port=port)
+    arguments = ["up", "--home", str(session.home.path)]
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "affiant.cli", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    session.note(f"starting in the background (pid {child.pid}); its log: {log}")
+    deadline = time.monotonic() + DETACHED_START_SECONDS
+    while not _is_up(session, child.pid):
+        if child.poll() is not None:
+            raise Problem(processes.last_lines(log).strip() or "it ended at once", hint=f"its whole log: {log}")
+        if time.monotonic() > deadline:
+            raise Problem("it is not ready yet", status=503, hint=f"affiant doctor; its log: {log}")
+        time.sleep(0.1)
+    system = System(session.home)
+    session.show(views.description(system), *views.welcome(system))
+
+
+def _is_up(session: Session, pid: int) -> bool:
+    if not session.home.record_file.exists():
+        return False
+    found = record.read(session.home)
+    return found.ready and found.up.pid == pid
+
+
+def down(
+    session: Session,
+    wait: Annotated[float, typer.Option(help="Seconds before it is made to stop.")] = 60.0,
+) -> None:
+    """Stop the installation that `affiant up` started, in order; nothing is lost.
+
+    Ends only processes that `up` recorded, after checking that they are still the same ones.
+
+      affiant down
+      affiant down --home /tmp/try
+    """
+    found = record.read(session.home)
+    ended = []
+    if found.up.pid and processes.alive(found.up.identity):
+        session.note(f"asking affiant up (pid {found.up.pid}) to stop")
+        if found.up.pid == os.getpid():
+            raise Conflict("this is the process that runs it")
+        processes.end(found.up.identity, grace_seconds=wait)
+        ended.append("up")
+    for name, entry in record.running(found).items():
+        session.note(f"ending {name} (pid {entry.pid})")
+        processes.end(entry.identity, grace_seconds=10)
+        ended.append(name)
+    if not ended:
+        raise NotFound(f"nothing runs in {session.home.path}", hint="start it: affiant up")
+    session.show({"ended": ended}, Text("stopped; affiant up goes on where it was"))
+
+
+def run(service: Annotated[str, typer.Argument(help="registry, deployer, explainer or auditor.")]) -> None:
+    """Run one service, as a container does. Its settings come from the environment only: AFFIANT_<SERVICE>_…
+
+      AFFIANT_REGISTRY_NATS_URL=nats://nats:4222 affiant run registry
+
+    Probes: /livez and /readyz (which says what it waits for); figures: /metrics; the API: /openapi.json.
+    """
+    from affiant.common import runner
+    from affiant.common import service as services
+
+    runner.run(services.find(service)())

@@ -1,0 +1,27 @@
+"""Asking processes how they are, over HTTP, without a token."""
+
+from __future__ import annotations
+
+import httpx
+
+
+def unready(url: str) -> list[str]:
+    """Why the service at `url` is not ready, in its own words; empty when it is."""
+    try:
+        answer = httpx.get(f"{url}/readyz", timeout=5)
+        if answer.is_success:
+            return []
+        return [str(reason) for reason in answer.json()["reasons"]]
+    except httpx.HTTPError as error:
+        return [f"does not answer at {url} ({type(error).__name__})"]
+    except (ValueError, KeyError, TypeError):
+        return [f"something else than Affiant answers at {url}"]
+
+
+def nats_unready(monitor: str) -> list[str]:
+    """Why nats-server is not ready; empty when it is, JetStream included. `monitor` is its monitoring address."""
+    try:
+        answer = httpx.get(f"{monitor}/healthz", timeout=5)
+    except httpx.HTTPError as error:
+        return [f"does not answer at {monitor} ({type(error).__name__})"]
+    return [] if answer.is_success else [answer.text.strip()]

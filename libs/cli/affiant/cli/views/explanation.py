@@ -1,0 +1,85 @@
+"""Explanations in words and as a waterfall of text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from affiant.cli.views.tables import value
+
+SHOWN = 10
+"""Columns that get a bar of their own; the rest are summed up in one line."""
+BAR_WIDTH = 40
+
+
+@dataclass(frozen=True)
+class Step:
+    """One contribution, from `start` to `end` on the scale of the output."""
+
+    name: str
+    start: float
+    end: float
+
+    @property
+    def shap(self) -> float:
+        return self.end - self.start
+
+
+def anchor(found: dict[str, Any]) -> list[RenderableType]:
+    """The anchor as a sentence, with how far it holds."""
+    held = f"precision {found['precision']:.1%} · covers {found['coverage']:.1%} of the background"
+    lines: list[RenderableType] = [Text(found.get("sentence") or " and ".join(found["clauses"]), style="bold")]
+    if not found["success"]:
+        held += f" · no anchor reached {found['threshold']:.0%}: this is the best one found"
+    return [*lines, Text(held, style="dim")]
+
+
+def waterfall(found: dict[str, Any], output: str) -> Table:
+    """SHAP values from the baseline to the output, largest first. `output` says what they are contributions to."""
+    steps = list(_steps(found))
+    scale = _Scale([found["baseline"], found["output"], *(place for step in steps for place in (step.start, step.end))])
+    table = Table.grid(padding=(0, 1))
+    table.add_column(overflow="fold", max_width=44)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_row(Text("baseline", style="dim"), f"{found['baseline']:.3f}", scale.tick(found["baseline"]))
+    for step in steps:
+        style = "green" if step.shap >= 0 else "red"
+        table.add_row(step.name, Text(f"{step.shap:+.3f}", style=style), scale.bar(step, style))
+    table.add_row(Text(output, style="bold"), Text(f"{found['output']:.3f}", style="bold"), scale.tick(found["output"]))
+    return table
+
+
+def _steps(found: dict[str, Any]) -> Iterator[Step]:
+    ordered = sorted(found["values"], key=lambda one: -abs(one["shap"]))
+    place = found["baseline"]
+    for one in ordered[:SHOWN]:
+        yield Step(f"{one['column']} = {value(one.get('value'))}", place, place + one["shap"])
+        place += one["shap"]
+    rest = ordered[SHOWN:]
+    if rest:
+        yield Step(f"{len(rest)} other columns", place, place + sum(one["shap"] for one in rest))
+
+
+class _Scale:
+    """Places on the output's scale as places in a line of `BAR_WIDTH` characters."""
+
+    def __init__(self, places: list[float]) -> None:
+        self._low = min(places)
+        self._span = max(places) - self._low or 1.0
+
+    def _at(self, place: float) -> int:
+        return round((place - self._low) / self._span * (BAR_WIDTH - 1))
+
+    def tick(self, place: float) -> Text:
+        return Text(" " * self._at(place) + "│", style="bold")
+
+    def bar(self, step: Step, style: str) -> Text:
+        """Full blocks for what speaks for the output, shaded ones for what speaks against: not only by colour."""
+        first, last = sorted((self._at(step.start), self._at(step.end)))
+        return Text(" " * first) + Text(("█" if step.shap >= 0 else "▒") * (last - first + 1), style=style)

@@ -1,0 +1,117 @@
+"""How predictions, their records and their explanations look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import RenderableType
+from rich.padding import Padding
+from rich.text import Text
+
+from affiant.cli import inference
+from affiant.cli.inference import Answer, Spec
+from affiant.cli.views.explanation import anchor, waterfall
+from affiant.cli.views.tables import mark, pairs, plain_table, value, when
+
+
+def answers(model: str, found: list[tuple[int, Answer]]) -> list[RenderableType]:
+    """One line for each row that was sent."""
+    table = plain_table("row", "decision", "score", "answered by", "prediction id", right=("row", "score"))
+    for number, one in found:
+        score = "–" if one.score is None else f"{one.score:.3f}"
+        table.add_row(
+            str(number), decision(one.decision, one.adverse), score, f"{model}/{one.version}", one.prediction_id
+        )
+    hint = f"→ affiant prediction {found[0][1].prediction_id}" if found else ""
+    return [table, Text("score: the probability of the favourable decision", style="dim"), Text(hint, style="dim")]
+
+
+def decision(label: Any, adverse: bool | None) -> Text:
+    """The decision in the model's own word, marked by whether it is the one hoped for."""
+    if adverse is None:
+        return Text(value(label))
+    return mark(f"{value(label)} ({'adverse' if adverse else 'favourable'})", "red" if adverse else "green")
+
+
+def record(found: dict[str, Any], spec: Spec | None) -> list[RenderableType]:
+    """The whole record of one prediction, for a person."""
+    logged = found["record"]
+    views: list[RenderableType] = [_head(found), *_decisions(logged)]
+    for row in range(max(len(logged.get("labels", [])), 1) if logged.get("inputs") else 0):
+        views += _values(logged, spec, row)
+    explanations = [one["event"] for one in found.get("explanations", [])]
+    for event in explanations:
+        views += [Text(), *explanation(event)]
+    if not explanations:
+        views.append(Text(f"\nnot explained (yet) → affiant explain {logged['prediction_id']}", style="dim"))
+    return [*views, *_proof(found)]
+
+
+def _head(found: dict[str, Any]) -> RenderableType:
+    logged = found["record"]
+    version = "an unknown version" if logged.get("version") is None else f"{logged['model']}/{logged['version']}"
+    served = f", as {logged['alias']}" if logged.get("alias") else ""
+    return pairs(
+        ("prediction", Text(logged["prediction_id"], style="bold")),
+        ("model", f"{version if logged.get('version') is not None else logged['model'] + ', ' + version}{served}"),
+        ("digest", logged.get("digest")),
+        ("received", when(logged["received_at"])),
+        ("status", logged["status"] + (f": {logged['error']}" if logged.get("error") else "")),
+        ("replica", f"{logged['replica']} #{logged['sequence']}" if logged.get("replica") else None),
+        ("source", found.get("source")),
+        ("subject", logged.get("subject_ref")),
+    )
+
+
+def _decisions(logged: dict[str, Any]) -> list[RenderableType]:
+    labels, scores, adverse = (logged.get(name, []) for name in ("labels", "scores", "adverse"))
+    lines: list[RenderableType] = []
+    for row, label in enumerate(labels):
+        score = f"  score {scores[row]:.3f}" if row < len(scores) else ""
+        lines.append(Text() + decision(label, adverse[row] if row < len(adverse) else None) + Text(score))
+    return [Text(), *lines] if lines else []
+
+
+def _values(logged: dict[str, Any], spec: Spec | None, row: int) -> list[RenderableType]:
+    cells = inference.cells(spec, logged.get("inputs", []), row)
+    beside = inference.cells(None, logged.get("context", []), row)
+    lines = [(name, value(found)) for name, found in cells]
+    lines += [(f"{name} (not seen by the model)", value(found)) for name, found in beside]
+    title = "What went in" if row == 0 else f"What went in, row {row + 1}"
+    return [Text(f"\n{title}", style="bold underline"), Padding(pairs(*lines), (0, 0, 0, 2))]
+
+
+def explanation(event: dict[str, Any]) -> list[RenderableType]:
+    """An explanation, or why there is none."""
+    if "reason" in event:
+        return [mark(f"no explanation: {event.get('state', 'failed')}: {event['reason']}", "red")]
+    row = f" (row {event['row'] + 1})" if event.get("row") else ""
+    views: list[RenderableType] = [Text(f"Why {value(event['explained_label'])}?{row}", style="bold underline")]
+    if event.get("anchor"):
+        views += [Padding(view, (0, 0, 0, 2)) for view in anchor(event["anchor"])]
+    if event.get("shap"):
+        views += [Text(), Padding(waterfall(event["shap"], event["explained_output"]), (0, 0, 0, 2))]
+    views += [mark(warning, "yellow") for warning in event.get("warnings", [])]
+    software = ", ".join(f"{name} {version}" for name, version in event.get("software", {}).items())
+    made = f"seed {event['seed']} · {event['background_rows']} background rows · {event['duration_ms']:.0f} ms"
+    return [*views, Text(f"{made} · {software}", style="dim")]
+
+
+def _proof(found: dict[str, Any]) -> list[RenderableType]:
+    proof = found.get("proof") or {}
+    lines = pairs(
+        ("entry", found.get("index")),
+        ("audited", when(found.get("audited_at"))),
+        ("leaf hash", found.get("leaf_hash")),
+        *((name.replace("_", " "), _short(item)) for name, item in proof.items() if name not in ("index", "leaf_hash")),
+    )
+    return [Text("\nIn the audit log", style="bold underline"), Padding(lines, (0, 0, 0, 2))]
+
+
+def _short(item: Any) -> str | None:
+    """A list of hashes is for programs: people are told how many there are."""
+    if isinstance(item, list):
+        return f"{len(item)} hashes (--output json shows them)"
+    if isinstance(item, dict):
+        return ", ".join(f"{name} {part}" for name, part in item.items() if not isinstance(part, list | dict))
+    return str(item).strip().replace("\n", " ⏎ ") if item not in (None, "") else None
