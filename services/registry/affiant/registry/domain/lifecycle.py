@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -144,3 +144,15 @@ def rollback_target(
         "there is no earlier version to roll back to",
         hint="Only a version that held the alias before and is not archived can be returned to; promote one instead.",
     )
+
+
+def shown_deployment(deployments: Sequence[Deployment]) -> Deployment | None:
+    """The one that tells most of a version under several aliases: one that is served, the champion's, the newest."""
+    ranked = sorted(deployments, key=lambda each: (each.state == "serving", each.alias == "champion", each.at))
+    return ranked[-1] if ranked else None
+
+
+def version_at(moves: Sequence[Promotion], at: str) -> Promotion | None:
+    """The move of an alias that was in force at a time; None before the first one. `moves` are oldest first."""
+    before = [move for move in moves if move.at <= at]
+    return before[-1] if before else None
