@@ -17,16 +17,13 @@ from affiant.deployer.actions.wishes import Wishes
 from affiant.deployer.api import make_api
 from affiant.deployer.backends import Backend
 from affiant.deployer.backends.artifacts import Artifacts
-from affiant.deployer.backends.local.backend import MODEL_SERVER, LocalBackend
+from affiant.deployer.backends.local.backend import GRACE_SECONDS, MODEL_SERVER, LocalBackend
 from affiant.deployer.backends.local.folders import folders_below
 from affiant.deployer.backends.local.listeners import Listeners
 from affiant.deployer.domain.situation import Limits
 from affiant.deployer.handlers import make_router
 from affiant.deployer.settings import DeployerSettings
 from affiant.deployer.store import Store, outbox_rows
-
-KILL_AFTER_SECONDS = 5.0
-"""How much longer than `drain_seconds` a model server may take to end before it is ended."""
 
 
 def make_service(settings: DeployerSettings | None = None, command: Sequence[str] = MODEL_SERVER) -> Service:
@@ -74,7 +71,7 @@ class _Deployer:
         self._reconciler = Reconciler(
             store,
             backend,
-            Limits(ready=settings.ready_timeout_seconds, drain=settings.drain_seconds + KILL_AFTER_SECONDS),
+            Limits(ready=settings.ready_timeout_seconds, drain=settings.drain_seconds + GRACE_SECONDS),
             woken=woken,
             published=self._published,
             reconcile_seconds=settings.reconcile_seconds,

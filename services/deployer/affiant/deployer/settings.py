@@ -26,5 +26,5 @@ class DeployerSettings(ServiceSettings, frozen=True, kw_only=True):
     models_host: str = "127.0.0.1"
     ready_timeout_seconds: float = 30.0
     reconcile_seconds: float = 5.0
-    drain_seconds: float = 20.0
+    drain_seconds: float = 10.0
     stop_models_on_exit: bool = False

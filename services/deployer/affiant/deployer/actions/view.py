@@ -36,7 +36,8 @@ class DeploymentView:
     """One alias of one model: the version that is wanted there, and what is there.
 
     `version` and `digest` are those of the wanted version, or of the one that is on its way out. `url` is empty
-    while nothing listens. `since` (RFC 3339): since when it is in this state, as far as is known.
+    while nothing listens. `serving` begins where `model_deployed` is published: when the version before it accepts
+    no more. `since` (RFC 3339): since when it is in this state, as far as is known.
     """
 
     model: str
@@ -86,19 +87,21 @@ def _state(situation: Situation) -> tuple[State, str, str]:
     if wanted is None or wish is None:
         return "draining", "no version is promoted any more", serving.since if serving else ""
     right = [one for one in situation.instances if one.serves(wanted)]
-    ready = [one for one in right if one.phase == "ready"]
-    if ready:
-        announced = serving is not None and serving.replica == ready[0].replica
-        return "serving", "", serving.since if announced and serving else _time(ready[0].changed_at)
+    if serving is not None and serving.wish_id == wish.id and _answers(right, serving.replica):
+        return "serving", "", serving.since
     trouble = situation.trouble(wanted)
     reason = trouble.reason if trouble else ""
-    on_its_way = [one for one in right if one.phase in ("preparing", "starting")]
+    on_its_way = [one for one in right if one.phase in ("preparing", "starting", "ready")]
     if on_its_way:
         return "starting", reason, _time(on_its_way[0].started_at)
     if trouble is None:
         return "starting", "", _time(wish.noted_at)
     again = "; not tried again until a new promotion" if trouble.final else "; trying again"
     return "failed", reason + again, _time(trouble.at)
+
+
+def _answers(instances: list[Instance], replica: str) -> bool:
+    return any(one.phase == "ready" and one.replica == replica for one in instances)
 
 
 def _replica(situation: Situation, instance: Instance) -> ReplicaView:

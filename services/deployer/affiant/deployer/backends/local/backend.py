@@ -27,6 +27,9 @@ from affiant.deployer.domain.situation import Instance, Slot
 
 log = structlog.get_logger(__name__)
 
+GRACE_SECONDS = 15.0
+"""How much longer than its `drain_seconds` a model server may take to end: it still publishes its last records."""
+
 MODEL_SERVER = (sys.executable, "-m", "affiant.modelserver")
 
 
@@ -67,13 +70,13 @@ class LocalBackend:
                 continue
             if process is not None:
                 await self._adopt(process)
-        for slot in {server.slot for server in self._servers.values()}:
-            await self._recover_listener(slot)
         self._prune()
 
     async def observe(self) -> list[Instance]:
-        """Ask every server how it is."""
+        """Ask every server how it is, and those that were taken over for their listening socket."""
         await asyncio.gather(*(server.look() for server in self._servers.values()))
+        for slot in {server.slot for server in self._servers.values() if server.phase == "ready"}:
+            await self._recover_listener(slot)
         return [server.instance() for server in self._servers.values()]
 
     def address(self, slot: Slot) -> str:
@@ -98,7 +101,7 @@ class LocalBackend:
         if server.process is None:
             server.fail("no longer wanted")
         else:
-            server.work = asyncio.create_task(server.drain(self._drain_seconds + STATUS_SECONDS))
+            server.work = asyncio.create_task(server.drain(self._drain_seconds + GRACE_SECONDS))
 
     async def discard(self, instance: Instance) -> None:
         """End it and let its folder be removed in time."""
@@ -134,7 +137,6 @@ class LocalBackend:
     async def _bring_up(self, server: Server, spec: ModelSpec, token: str) -> None:
         try:
             model_path = await self._artifacts.fetch(spec.digest, spec.size_bytes)
-            await self._recover_listener(server.slot)
             server.process = self._spawn(server, spec, token, model_path)
             server.enter("starting")
             self._watch(server, server.process)
@@ -195,7 +197,7 @@ class LocalBackend:
         for server in self._servers.values():
             if self._listeners.is_open(slot):
                 return
-            if server.slot != slot or server.process is None or server.phase not in ("starting", "ready"):
+            if server.slot != slot or server.process is None or server.phase != "ready":
                 continue
             path = server.process.config.control_socket
             try:
@@ -210,7 +212,7 @@ class LocalBackend:
     async def _stop(self, server: Server) -> None:
         if server.process is not None and not server.has_ended():
             await self.drain(server.instance())
-            await server.process.ended(self._drain_seconds + STATUS_SECONDS)
+            await server.process.ended(self._drain_seconds + GRACE_SECONDS)
         await _cancel(server.work)
         await server.kill()
 
