@@ -233,6 +233,7 @@ class Outcome:
     clients: int
     complaints: tuple[str, ...] = ()
     steps: tuple[Step, ...] = field(default=())
+    program: str = "affiant"
 
     @property
     def kept_every_promise(self) -> bool:

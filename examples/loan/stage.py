@@ -44,6 +44,7 @@ class Stage:
     http: httpx.AsyncClient
     system: SystemLike
     began: float
+    program: str = "affiant"
     began_at: str = field(default_factory=now)
     moments: list[Moment] = field(default_factory=list)
     registered: list[dict[str, Any]] = field(default_factory=list)

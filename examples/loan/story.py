@@ -188,6 +188,7 @@ async def _outcome(stage: Stage, flow: Flow, step: Running) -> Outcome:
         clients=CLIENTS,
         complaints=(*stage.complaints, *record.complaints(totals, fairness, flow, case)),
         steps=tuple(stage.progress.steps),
+        program=stage.program,
     )  # fmt: skip
 
 
