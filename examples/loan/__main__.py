@@ -123,7 +123,15 @@ async def _tell(
 ) -> Outcome:  # fmt: skip
     limits = httpx.Limits(max_connections=32, max_keepalive_connections=32)
     async with httpx.AsyncClient(timeout=30.0, limits=limits, trust_env=False) as http:
-        return await tell(Stage(table, parts, models, applications, SEED, progress, str(home), http, system, began))
+        return await tell(
+            Stage(table, parts, models, applications, SEED, progress, str(home), http, system, began, _program())
+        )
+
+
+def _program() -> str:
+    """The `affiant` beside this Python, as it is called from here."""
+    program = Path(sys.executable).with_name("affiant")
+    return os.path.relpath(program) if program.is_relative_to(Path.cwd()) else str(program)
 
 
 def _write(outcome: Outcome, target: Path, home: Path) -> Path:

@@ -48,8 +48,8 @@ def _masthead(outcome: Outcome) -> Raw:
 def _opening(outcome: Outcome) -> Raw:
     t, table = outcome.totals, outcome.table
     kept = (
-        "Every answer was written down before it was given, every denial was explained, and the model was exchanged and "
-        f"put back while they applied. All of it in {outcome.seconds:.0f} seconds."
+        "Every answer was written down before it was given, every denial was explained, and the model was exchanged "
+        f"and put back while they applied. All of it in {outcome.seconds:.0f} seconds."
     )
     lead = (
         f"People from {table.source}, whom no model had seen, applied to a model that was registered by one person and "
@@ -184,9 +184,9 @@ def _anchor(outcome: Outcome, case: Case) -> list[Raw]:
         parts = [part for clause in clauses for part in (Raw(" and "), clause)][1:]
         quote = tag("blockquote", "While ", *parts, ", the decision stays ", tag("strong", decided), ".")
     held = (
-        f"That is so for {words.percent(anchor.precision, 1)} of similar cases, whatever else the application says "
-        f"(precision). The condition fits {words.percent(anchor.coverage, 1)} of the people whom the model learned from "
-        "(coverage)."
+        f"That is so for {words.percent(anchor.precision, 1)} of similar cases, whatever else the application "
+        f"says (precision). The condition fits {words.percent(anchor.coverage, 1)} of the people whom the model "
+        "learned from (coverage)."
     )
     told = [quote, tag("p", held)]
     if not anchor.success:
@@ -389,8 +389,8 @@ def _next(outcome: Outcome) -> Raw:
 def _footer(outcome: Outcome) -> Raw:
     return tag(
         "footer",
-        f"Made by python -m examples.loan in {outcome.seconds:.1f} s. Parity difference: rate of the group minus rate of "
-        "the reference, with its 95 % interval; impact ratio: one divided by the other. A demonstration, not legal advice.",
+        f"Made by python -m examples.loan in {outcome.seconds:.1f} s. Parity difference: rate of the group minus that "
+        "of the reference, with its 95 % interval; impact ratio: one by the other. A demonstration, not legal advice.",
     )
 
 
