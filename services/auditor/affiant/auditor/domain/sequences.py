@@ -30,9 +30,8 @@ class Gap:
 
 def merged(runs: Sequence[Run], numbers: Iterable[int], now: str) -> list[Run]:
     """`runs` (in order, apart from one another) with `numbers` added. Numbers that are there already change nothing."""
-    new = [Run(number, number, now) for number in set(numbers)]
     # Of runs that begin at the same number the older one goes first: its `since` is the true one.
-    pending = sorted([*runs, *new], key=lambda run: (run.first, run.since))
+    pending = sorted([*runs, *_runs_of(numbers, now)], key=lambda run: (run.first, run.since))
     out: list[Run] = []
     for run in pending:
         if out and run.first <= out[-1].last + 1:
@@ -41,6 +40,14 @@ def merged(runs: Sequence[Run], numbers: Iterable[int], now: str) -> list[Run]:
         else:
             out.append(run)
     return out
+
+
+def _runs_of(numbers: Iterable[int], now: str) -> list[Run]:
+    """The numbers as runs: a batch is mostly one."""
+    ordered = sorted(set(numbers))
+    if ordered and ordered[-1] - ordered[0] == len(ordered) - 1:
+        return [Run(ordered[0], ordered[-1], now)]
+    return [Run(number, number, now) for number in ordered]
 
 
 def gaps(runs: Sequence[Run]) -> list[Gap]:

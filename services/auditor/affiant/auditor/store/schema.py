@@ -33,6 +33,8 @@ CREATE TABLE checkpoints (
   witnessed INTEGER NOT NULL DEFAULT 0
 ) STRICT;
 
+CREATE INDEX checkpoints_unwitnessed ON checkpoints (size) WHERE witnessed = 0;
+
 -- What could not enter the record, with the reason. A message that is delivered again is one row.
 CREATE TABLE quarantine (
   number INTEGER PRIMARY KEY,

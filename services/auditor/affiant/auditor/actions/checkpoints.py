@@ -1,0 +1,170 @@
+"""Signing checkpoints: what the log swears to, at an interval, for everybody to keep."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import lru_cache, partial
+from hashlib import sha256
+from pathlib import Path
+from sqlite3 import Connection
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from affiant.auditor.actions import metrics, witness
+from affiant.auditor.actions.writer import Writer
+from affiant.auditor.log import checkpoint, keys, proofs, tiles
+from affiant.auditor.settings import AuditorSettings
+from affiant.auditor.store import checkpoints, entries, facts, outbox
+from affiant.auditor.store.database import StoreAway
+from affiant.common import ids, wire
+from affiant.common.errors import Problem
+from affiant.common.events import CheckpointSigned
+
+log = structlog.get_logger(__name__)
+
+KEY_FILE = "log.key"
+VERIFIER_KEY_FILE = "log.vkey"
+WITNESS_BATCH = 100
+
+
+class Checkpoints:
+    """Signs the log's head when it has grown; publishes it through the outbox and writes it to the witness folder."""
+
+    def __init__(self, writer: Writer, settings: AuditorSettings, wake: Callable[[], None] = lambda: None) -> None:
+        self.fault = ""
+        self._writer = writer
+        self._settings = settings
+        self._witness = Path(settings.witness_dir) if settings.witness_dir else None
+        self._wake = wake
+        self._made: checkpoint.Signer | None = None
+
+    async def open(self) -> None:
+        """Read the signing key (or make it at the first start) and hold the log against what was sworn before.
+
+        Raises `Problem` when the key is gone, or when the log goes by another name now.
+        """
+        self._made = await self._writer.write(partial(_signer, settings=self._settings))
+        sworn = await asyncio.to_thread(self._sworn_elsewhere)
+        self.fault = await self._writer.write(partial(_contradiction, elsewhere=sworn))
+        if self.fault:
+            log.error("this log contradicts its own checkpoints; signing nothing", reason=self.fault)
+
+    @property
+    def verifier_key(self) -> str:
+        """The public key, as C2SP signed-note writes it."""
+        return self._signer.verifier_key
+
+    @property
+    def _signer(self) -> checkpoint.Signer:
+        if self._made is None:
+            raise RuntimeError("the checkpoints are not open")
+        return self._made
+
+    def _sworn_elsewhere(self) -> str:
+        return witness.newest(self._witness) if self._witness else ""
+
+    async def run(self) -> None:
+        """Sign at the set interval, until cancelled."""
+        while True:
+            try:
+                await self.sign()
+            except (StoreAway, OSError) as reason:
+                log.warning("no checkpoint now", reason=str(reason))
+            await asyncio.sleep(self._settings.checkpoint_interval_seconds)
+
+    async def sign(self) -> checkpoints.Signed | None:
+        """The checkpoint over every entry there is, signed now unless it was already; None for an empty log.
+
+        Nothing is signed that contradicts an older checkpoint (C2SP tlog-checkpoint forbids it): then the last good
+        one is answered.
+        """
+        if self.fault:
+            return await self._writer.write(checkpoints.last)
+        signed = await self._writer.write(partial(_sign, signer=self._signer))
+        self._wake()
+        await self._to_witness()
+        return signed
+
+    async def _to_witness(self) -> None:
+        if self._witness is None:
+            return
+        signed = await self._writer.write(lambda connection: checkpoints.unwitnessed(connection, WITNESS_BATCH))
+        if signed:
+            await asyncio.to_thread(witness.append, self._witness, signed)
+            await self._writer.write(lambda connection: checkpoints.mark_witnessed(connection, signed[-1].size))
+
+
+def head(connection: Connection) -> tuple[int, bytes]:
+    """The log's size and root."""
+    size = facts.number(connection, facts.SIZE)
+    return size, root_at(connection, size)
+
+
+def root_at(connection: Connection, size: int) -> bytes:
+    """The root over the first `size` entries. Raises `tiles.Torn` or `LookupError` when the tiles do not reach."""
+    return proofs.root(size, reader(connection))
+
+
+def reader(connection: Connection) -> tiles.ReadNode:
+    """Reads the tree's nodes, each tile once."""
+    return tiles.nodes(lru_cache(maxsize=64)(partial(entries.tile, connection)))
+
+
+def _sign(connection: Connection, signer: checkpoint.Signer) -> checkpoints.Signed | None:
+    size, root = head(connection)
+    metrics.log_size.set(size)
+    last = checkpoints.last(connection)
+    if size == 0 or (last is not None and last.size == size):
+        return last
+    signed = checkpoints.Signed(size, root, signer.sign(size, root), ids.now())
+    checkpoints.add(connection, signed)
+    event = CheckpointSigned(
+        origin=signer.origin, size=size, root=root.hex(), note=signed.note, signed_at=signed.signed_at
+    )
+    outbox.put(connection, wire.encode(event, owner="auditor"))
+    return signed
+
+
+def _signer(connection: Connection, settings: AuditorSettings) -> checkpoint.Signer:
+    """The signer of this log. The origin is written down once: a log cannot change its name."""
+    folder = Path(settings.data_dir)
+    known = facts.text(connection, facts.ORIGIN)
+    key = _key(folder / KEY_FILE, is_new=not known)
+    public = key.public_key().public_bytes_raw()
+    origin = settings.log_origin or known or f"affiant.local/{sha256(public).hexdigest()[:8]}"
+    if known and origin != known:
+        raise Problem(f"this log is {known}, not {origin}", status=500, hint="unset AFFIANT_AUDITOR_LOG_ORIGIN")
+    facts.put(connection, facts.ORIGIN, origin)
+    signer = checkpoint.Signer(origin, key)
+    (folder / VERIFIER_KEY_FILE).write_text(signer.verifier_key + "\n", encoding="utf-8")
+    return signer
+
+
+def _key(path: Path, *, is_new: bool) -> Ed25519PrivateKey:
+    if path.exists():
+        return keys.read_key(path)
+    if not is_new:
+        # A new key would sign the old log under a name that nobody trusts.
+        raise Problem(f"the log's signing key {path} is gone", status=500, hint="restore it from your back-up")
+    return keys.make_key(path)
+
+
+def _contradiction(connection: Connection, elsewhere: str) -> str:
+    """Why the log cannot be the one that was sworn to before; empty when it can."""
+    last = checkpoints.last(connection)
+    sworn = [(last.size, last.root, "the store's own checkpoint")] if last else []
+    try:
+        if elsewhere:
+            witnessed = checkpoint.parse(elsewhere)
+            sworn.append((witnessed.size, witnessed.root, "the witness folder's checkpoint"))
+        size = facts.number(connection, facts.SIZE)
+        for sworn_size, root, where in sworn:
+            if sworn_size > size:
+                return f"{where} is over {sworn_size} entries, the log has {size}: it was rolled back"
+            if root_at(connection, sworn_size) != root:
+                return f"{where} over {sworn_size} entries has another root: the log was rewritten"
+    except (ValueError, LookupError, tiles.Torn) as error:
+        return f"the log cannot be held against its checkpoints: {error}"
+    return ""

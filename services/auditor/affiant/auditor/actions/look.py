@@ -1,0 +1,163 @@
+"""Looking up: predictions and what is known of them, counts, what is missing, what happened to a model."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from sqlite3 import Connection
+from typing import Any, TypeVar
+
+import msgspec
+
+from affiant.auditor.actions.project import decode
+from affiant.auditor.domain.rows import utc
+from affiant.auditor.domain.sequences import gaps
+from affiant.auditor.domain.views import (
+    Completeness,
+    EventLine,
+    Lifecycle,
+    MissingRange,
+    PredictionLine,
+    PredictionPage,
+    Quarantine,
+    ReplicaLine,
+    Summary,
+)
+from affiant.auditor.log import proofs, tiles
+from affiant.auditor.store import entries, facts, projections, queries
+from affiant.auditor.store.database import Database, StoreAway
+from affiant.common.errors import NotFound, Problem, Refused, Unavailable
+from affiant.common.events import PredictionLogged
+
+T = TypeVar("T")
+
+
+class Lookup:
+    """Answers questions beside the writer: each with one view of the store, in a thread of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def ask(self, question: Callable[[Connection], T]) -> T:
+        """The answer of `question`. Raises `Unavailable` when the store cannot be read."""
+        return await asyncio.to_thread(self._ask, question)
+
+    def _ask(self, question: Callable[[Connection], T]) -> T:
+        try:
+            with self._database.reading() as connection:
+                return question(connection)
+        except StoreAway as error:
+            raise Unavailable(f"the record cannot be read: {error}", hint="try again in a moment") from error
+
+    async def predictions(self, wanted: queries.Filter, limit: int, cursor: str | None) -> PredictionPage:
+        """A page of predictions, newest first."""
+        wanted = replace(wanted, since=moment(wanted.since), until=moment(wanted.until), before=_read_cursor(cursor))
+        # One more than asked for tells whether there is a next page.
+        found = await self.ask(lambda connection: queries.predictions(connection, wanted, limit + 1))
+        page = found[:limit]
+        return PredictionPage(page, _cursor(page[-1]) if len(found) > limit else None)
+
+    async def prediction(self, prediction_id: str) -> tuple[entries.Entry, list[EventLine], list[EventLine]]:
+        """One prediction's entry, its explanations, and what happened to the version that made it."""
+        return await self.ask(partial(_prediction, prediction_id=prediction_id))
+
+    async def summary(self, model: str | None) -> Summary:
+        """What there is, in numbers."""
+        return await self.ask(partial(_summary, model=model))
+
+    async def completeness(self, model: str | None) -> Completeness:
+        """Which numbers of which replica have not arrived."""
+        lines = await self.ask(
+            lambda connection: [_replica(connection, one) for one in queries.replicas(connection, model)]
+        )
+        missing = sum(gap.last - gap.first + 1 for line in lines for gap in line.missing)
+        return Completeness(lines, sum(line.received for line in lines), missing)
+
+    async def lifecycle(self, model: str | None) -> Lifecycle:
+        """What registry and deployer told, in the order of the log."""
+        return Lifecycle(await self.ask(lambda connection: _lines(connection, queries.lifecycle(connection, model))))
+
+    async def quarantine(self, limit: int) -> Quarantine:
+        """What could not enter the record, newest first."""
+        return Quarantine(await self.ask(lambda connection: queries.quarantined(connection, limit)))
+
+
+def moment(text: str | None) -> str | None:
+    """A time that a person asked with, as it is stored. Raises `Problem` when it is none."""
+    if text is None:
+        return None
+    try:
+        return utc(text)
+    except Refused as reason:
+        raise Problem(str(reason), hint="for example 2026-11-23T14:03:00Z") from reason
+
+
+def data_of(entry: entries.Entry) -> dict[str, Any] | None:
+    """The data of an entry's event, ready for JSON."""
+    event = decode(entry)
+    return None if event is None else dict(msgspec.to_builtins(event))
+
+
+def _prediction(connection: Connection, prediction_id: str) -> tuple[entries.Entry, list[EventLine], list[EventLine]]:
+    entry = entries.by_event(connection, prediction_id)
+    event = decode(entry) if entry else None
+    if entry is None or not isinstance(event, PredictionLogged):
+        raise NotFound(f"no prediction {prediction_id} is on record", hint="GET /v1/predictions lists them")
+    explained = _lines(connection, queries.explanations(connection, prediction_id))
+    told = _lines(connection, queries.lifecycle(connection, event.model))
+    return entry, explained, [line for line in told if line.event and line.event.get("version") == event.version]
+
+
+def _lines(connection: Connection, indexes: list[int]) -> list[EventLine]:
+    by_index = {entry.idx: entry for entry in entries.of(connection, indexes)}
+    ordered = [by_index[index] for index in indexes]
+    return [
+        EventLine(one.idx, one.event_id, one.type, one.source, one.time, one.audited_at, data_of(one))
+        for one in ordered
+    ]
+
+
+def _summary(connection: Connection, model: str | None) -> Summary:
+    found = queries.totals(connection, model)
+    size = facts.number(connection, facts.SIZE)
+    root = proofs.root(size, tiles.nodes(partial(entries.tile, connection)))
+    return Summary(
+        predictions=found.answered + found.failed,
+        answered=found.answered,
+        failed=found.failed,
+        rows=found.rows,
+        adverse_rows=found.adverse_rows,
+        explained=found.explained,
+        explanation_failed=found.explanation_failed,
+        missing=found.missing,
+        doubled_ignored=facts.number(connection, facts.DOUBLED),
+        quarantined=found.quarantined,
+        size=size,
+        root=root.hex(),
+        versions=found.versions,
+    )
+
+
+def _replica(connection: Connection, replica: projections.Replica) -> ReplicaLine:
+    runs = projections.runs(connection, replica)
+    missing = [MissingRange(gap.first, gap.last, gap.since) for gap in gaps(runs)]
+    received = sum(run.last - run.first + 1 for run in runs)
+    return ReplicaLine(*replica, runs[0].first, runs[-1].last, received, missing)
+
+
+def _cursor(line: PredictionLine) -> str:
+    return base64.urlsafe_b64encode(json.dumps([line.received_at, line.index]).encode()).decode()
+
+
+def _read_cursor(cursor: str | None) -> tuple[str, int] | None:
+    if not cursor:
+        return None
+    try:
+        return msgspec.json.decode(base64.urlsafe_b64decode(cursor), type=tuple[str, int])
+    except (binascii.Error, ValueError) as error:
+        raise Problem("this cursor is none of ours", hint="pass on what `next` of the last page said") from error

@@ -1,0 +1,76 @@
+"""Fairness: approval rates by group, asked for or watched."""
+
+from __future__ import annotations
+
+from functools import partial
+from sqlite3 import Connection
+
+from affiant.auditor.actions.look import Lookup, moment
+from affiant.auditor.actions.project import fill_protected
+from affiant.auditor.actions.writer import Writer
+from affiant.auditor.domain import fairness
+from affiant.auditor.domain.views import Fairness
+from affiant.auditor.store import projections, queries
+from affiant.common.errors import NotFound
+
+FILL_BATCH = 500
+
+
+class Measure:
+    """Compares groups by what was recorded of them."""
+
+    def __init__(self, lookup: Lookup, writer: Writer) -> None:
+        self._lookup = lookup
+        self._writer = writer
+
+    async def fill(self) -> None:
+        """Find the protected values of predictions that came before their model's registration."""
+        # Looking first costs a reader nothing; the writer has other work.
+        while await self._lookup.ask(lambda connection: projections.awaiting_spec(connection, 1)):
+            await self._writer.write(lambda connection: fill_protected(connection, FILL_BATCH))
+
+    async def fairness(
+        self, model: str, column: str, since: str | None, until: str | None, version: int | None, reference: str | None
+    ) -> Fairness:
+        """Approval rates by value of `column`, each group beside `reference` (the most numerous where none is given).
+
+        Raises `NotFound` when no decision of the model tells a value of that column, or no group is `reference`.
+        """
+        await self.fill()
+        counts = await self._lookup.ask(
+            lambda connection: queries.group_counts(connection, model, column, moment(since), moment(until), version)
+        )
+        if not counts:
+            raise await self._lookup.ask(partial(_nothing, model=model, column=column))
+        favourable = await self._lookup.ask(partial(_favourable, model=model))
+        return _compared(model, column, favourable, fairness.groups(counts), reference)
+
+
+def _compared(
+    model: str, column: str, favourable: str | int | None, groups: list[fairness.Group], reference: str | None
+) -> Fairness:
+    chosen = reference or fairness.most_numerous(groups)
+    values = [group.value for group in groups]
+    if reference and reference not in values:
+        raise NotFound(f"no group {reference!r} in {column}", hint=f"there are: {', '.join(values)}")
+    return Fairness(
+        model=model,
+        column=column,
+        favourable=favourable,
+        rows=sum(group.rows for group in groups),
+        groups=groups,
+        reference=chosen,
+        reference_rule="asked for" if reference else "most numerous",
+        comparisons=fairness.comparisons(groups, chosen) if chosen else [],
+    )
+
+
+def _nothing(connection: Connection, model: str, column: str) -> NotFound:
+    known = queries.protected_columns(connection, model)
+    hint = f"recorded columns: {', '.join(known)}" if known else f"no decisions of model {model} are on record"
+    return NotFound(f"no decision of {model} in that time tells its {column}", hint=hint)
+
+
+def _favourable(connection: Connection, model: str) -> str | int | None:
+    decisions = [spec.decision for spec in projections.specs_of(connection, model) if spec.decision]
+    return decisions[-1].favourable if decisions else None

@@ -1,0 +1,98 @@
+"""Proving that an entry is in the log."""
+
+from __future__ import annotations
+
+import base64
+from sqlite3 import Connection
+
+from affiant.auditor.actions.checkpoints import Checkpoints, reader
+from affiant.auditor.actions.look import Lookup, data_of
+from affiant.auditor.domain.leaf import Leaf, canonical
+from affiant.auditor.domain.views import PredictionView, Proof
+from affiant.auditor.log import proofs
+from affiant.auditor.log.hashing import leaf_hash
+from affiant.auditor.store import checkpoints, entries
+from affiant.auditor.store.database import StoreAway
+from affiant.common.errors import NotFound, Unavailable
+
+
+class Prover:
+    """Makes proofs against signed checkpoints."""
+
+    def __init__(self, lookup: Lookup, signing: Checkpoints) -> None:
+        self._lookup = lookup
+        self._signing = signing
+
+    async def checkpoint(self) -> str:
+        """The newest checkpoint as a signed note; signed now where there is none. Raises `NotFound` while empty."""
+        signed = await self._lookup.ask(checkpoints.last) or await self._sign()
+        if signed is None:
+            raise NotFound("the log is empty: there is nothing to sign yet")
+        return signed.note
+
+    async def prediction(self, prediction_id: str) -> PredictionView:
+        """Everything known of one prediction, with its proof."""
+        entry, explained, lineage = await self._lookup.prediction(prediction_id)
+        return PredictionView(
+            record=data_of(entry),
+            source=entry.source,
+            event_id=entry.event_id,
+            audited_at=entry.audited_at,
+            index=entry.idx,
+            leaf_hash=leaf_hash(leaf_of(entry)).hex(),
+            explanations=explained,
+            lineage=lineage,
+            proof=await self._prove(entry),
+        )
+
+    async def proof(self, prediction_id: str) -> Proof:
+        """The inclusion proof of a prediction."""
+        entry, _, _ = await self._lookup.prediction(prediction_id)
+        return await self._prove(entry)
+
+    async def _prove(self, entry: entries.Entry) -> Proof:
+        signed = await self._lookup.ask(checkpoints.last)
+        if signed is None or signed.size <= entry.idx:
+            # The newest entries are not under a checkpoint yet; nobody has to wait for the interval.
+            signed = await self._sign()
+        if signed is None or signed.size <= entry.idx:
+            raise Unavailable("no checkpoint can be signed over this entry", hint="GET /readyz says why")
+        covering = signed
+        return await self._lookup.ask(lambda connection: self._proof(connection, entry, covering))
+
+    async def _sign(self) -> checkpoints.Signed | None:
+        try:
+            return await self._signing.sign()
+        except (StoreAway, OSError) as error:
+            raise Unavailable(f"no checkpoint can be signed now: {error}", hint="try again in a moment") from error
+
+    def _proof(self, connection: Connection, entry: entries.Entry, signed: checkpoints.Signed) -> Proof:
+        leaf = leaf_of(entry)
+        path = proofs.inclusion(entry.idx, signed.size, reader(connection))
+        return Proof(
+            index=entry.idx,
+            size=signed.size,
+            leaf=leaf.decode(),
+            leaf_hash=leaf_hash(leaf).hex(),
+            path=[step.hex() for step in path],
+            root=signed.root.hex(),
+            checkpoint=signed.note,
+            verifier_key=self._signing.verifier_key,
+            salt=None if entry.salt is None else entry.salt.hex(),
+            payload=None if entry.body is None else base64.b64encode(entry.body).decode(),
+        )
+
+
+def leaf_of(entry: entries.Entry) -> bytes:
+    """The canonical leaf of a stored entry."""
+    return canonical(
+        Leaf(
+            audited_at=entry.audited_at,
+            event_id=entry.event_id,
+            payload=entry.payload_hash.hex(),
+            source=entry.source,
+            subject=entry.subject,
+            time=entry.time,
+            type=entry.type,
+        )
+    )

@@ -1,0 +1,124 @@
+"""Watching: gaps that stay open and groups that fare worse are published, once each."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from sqlite3 import Connection
+
+import msgspec
+import structlog
+
+from affiant.auditor.actions.look import Lookup
+from affiant.auditor.actions.measure import Measure
+from affiant.auditor.actions.writer import Writer
+from affiant.auditor.domain import fairness
+from affiant.auditor.domain.sequences import gaps
+from affiant.auditor.settings import AuditorSettings
+from affiant.auditor.store import facts, outbox, projections, queries
+from affiant.auditor.store.database import StoreAway
+from affiant.common import ids, wire
+from affiant.common.errors import Unavailable
+from affiant.common.events import GapFound, MetricBreached
+
+log = structlog.get_logger(__name__)
+
+MOST_RANGES = 1_000
+"""As many missing ranges as one event names; the completeness report names them all."""
+
+
+class Watch:
+    """Looks at an interval for what should be known without being asked for."""
+
+    def __init__(
+        self,
+        lookup: Lookup,
+        writer: Writer,
+        measure: Measure,
+        settings: AuditorSettings,
+        wake: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._lookup = lookup
+        self._writer = writer
+        self._measure = measure
+        self._settings = settings
+        self._wake = wake
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await asyncio.sleep(self._settings.watch_interval_seconds)
+            try:
+                await self.look(datetime.now(UTC))
+            except (StoreAway, Unavailable) as reason:
+                log.warning("cannot watch now", reason=str(reason))
+
+    async def look(self, now: datetime) -> None:
+        """Publish what is new at this moment."""
+        await self._measure.fill()
+        await self._gaps(now)
+        for model in await self._lookup.ask(queries.models):
+            for column in await self._lookup.ask(partial(queries.protected_columns, model=model)):
+                await self._fairness(model, column, now)
+        self._wake()
+
+    async def _gaps(self, now: datetime) -> None:
+        seen_before = ids.timestamp(now - timedelta(seconds=self._settings.gap_grace_seconds))
+        broken = await self._lookup.ask(lambda connection: queries.replicas(connection, None, broken=True))
+        for replica in broken:
+            await self._writer.write(
+                partial(_report_gaps, replica=replica, seen_before=seen_before, now=ids.timestamp(now))
+            )
+
+    async def _fairness(self, model: str, column: str, now: datetime) -> None:
+        counts = await self._lookup.ask(
+            lambda connection: queries.latest_group_counts(
+                connection, model, column, self._settings.fairness_window_rows
+            )
+        )
+        worst = fairness.worst_breach(fairness.groups(counts), self._settings.fairness_group_rows)
+        if worst is None or worst.disparate_impact_ratio is None:
+            return
+        breach = MetricBreached(
+            model=model,
+            metric="disparate_impact_ratio",
+            value=worst.disparate_impact_ratio,
+            lower=fairness.LOWEST_RATIO,
+            upper=fairness.HIGHEST_RATIO,
+            breached_at=ids.timestamp(now),
+            column=column,
+            group=worst.value,
+        )
+        await self._writer.write(partial(_report_breach, breach=breach))
+
+
+def _report_gaps(connection: Connection, replica: projections.Replica, seen_before: str, now: str) -> None:
+    """Publish the gaps that were first seen before `seen_before`, unless just these were published last."""
+    found = gaps(projections.runs(connection, replica))
+    missing = [(gap.first, gap.last) for gap in found if gap.since <= seen_before][:MOST_RANGES]
+    name, value = "gaps " + msgspec.json.encode(replica).decode(), msgspec.json.encode(missing).decode()
+    if not missing or facts.reported(connection, name) == value:
+        return
+    model, server, epoch = replica
+    event = GapFound(model=model, replica=server, epoch=epoch, missing=missing, found_at=now)
+    outbox.put(connection, wire.encode(event, owner="auditor"))
+    facts.report(connection, name, value, now)
+    log.warning("requests are missing from the record", model=model, replica=server, epoch=epoch, missing=missing[:10])
+
+
+def _report_breach(connection: Connection, breach: MetricBreached) -> None:
+    """Publish a breach, at most once a day for each model and column."""
+    name, day = "breach " + msgspec.json.encode((breach.model, breach.column)).decode(), breach.breached_at[:10]
+    if facts.reported(connection, name) == day:
+        return
+    outbox.put(connection, wire.encode(breach, owner="auditor"))
+    facts.report(connection, name, day, breach.breached_at)
+    log.warning(
+        "groups do not fare alike",
+        model=breach.model,
+        column=breach.column,
+        group=breach.group,
+        disparate_impact_ratio=breach.value,
+    )

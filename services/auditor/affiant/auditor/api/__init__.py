@@ -1,0 +1,1 @@
+"""The door for people and other services: HTTP in, one action, an answer."""

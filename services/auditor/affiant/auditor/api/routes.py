@@ -1,0 +1,94 @@
+"""`/v1`: predictions, proofs, counts, fairness, completeness, lifecycle. Reading only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import PlainTextResponse
+
+from affiant.auditor.actions.look import Lookup
+from affiant.auditor.actions.measure import Measure
+from affiant.auditor.actions.prove import Prover
+from affiant.auditor.domain import views
+from affiant.auditor.store.queries import Filter
+from affiant.common.auth import ROLES, needs
+
+Model = Annotated[str | None, Query(description="only this model; all of them where none is given")]
+Version = Annotated[int | None, Query(ge=1, lt=2**31)]
+Moment = Annotated[str | None, Query(description="RFC 3339, with a time zone")]
+
+
+def make_api(lookup: Lookup, prover: Prover, measure: Measure) -> APIRouter:
+    """The routes. Whoever has any role may read."""
+    api = APIRouter(prefix="/v1", dependencies=[Depends(needs(*ROLES))])
+    _add_predictions(api, lookup, prover)
+    _add_figures(api, lookup, measure)
+
+    @api.get("/checkpoint", response_class=PlainTextResponse)
+    async def checkpoint() -> str:
+        """The newest checkpoint: a C2SP signed note."""
+        return await prover.checkpoint()
+
+    @api.get("/lifecycle")
+    async def lifecycle(model: Model = None) -> views.Lifecycle:
+        """What registry and deployer told, in order."""
+        return await lookup.lifecycle(model)
+
+    @api.get("/quarantine")
+    async def quarantine(limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> views.Quarantine:
+        """Messages that could not enter the record, newest first."""
+        return await lookup.quarantine(limit)
+
+    return api
+
+
+def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover) -> None:
+    @api.get("/predictions")
+    async def predictions(
+        model: Model = None,
+        version: Version = None,
+        adverse: bool | None = None,
+        status: Literal["answered", "failed"] | None = None,
+        since: Moment = None,
+        until: Moment = None,
+        limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
+        cursor: str | None = None,
+    ) -> views.PredictionPage:
+        """Predictions, newest first. `since` is inclusive, `until` is not."""
+        wanted = Filter(model, version, status, adverse, since, until)
+        return await lookup.predictions(wanted, limit, cursor)
+
+    @api.get("/predictions/{prediction_id}")
+    async def prediction(prediction_id: str) -> views.PredictionView:
+        """Everything known of one prediction."""
+        return await prover.prediction(prediction_id)
+
+    @api.get("/predictions/{prediction_id}/proof")
+    async def proof(prediction_id: str) -> views.Proof:
+        """The inclusion proof of one prediction."""
+        return await prover.proof(prediction_id)
+
+
+def _add_figures(api: APIRouter, lookup: Lookup, measure: Measure) -> None:
+    @api.get("/summary")
+    async def summary(model: Model = None) -> views.Summary:
+        """What there is, in numbers."""
+        return await lookup.summary(model)
+
+    @api.get("/completeness")
+    async def completeness(model: Model = None) -> views.Completeness:
+        """Which numbers of which replica have not arrived."""
+        return await lookup.completeness(model)
+
+    @api.get("/fairness")
+    async def fairness(
+        model: str,
+        column: str,
+        since: Moment = None,
+        until: Moment = None,
+        version: Version = None,
+        reference: Annotated[str | None, Query(description="the group to compare with")] = None,
+    ) -> views.Fairness:
+        """Approval rates by the values of a protected column."""
+        return await measure.fairness(model, column, since, until, version, reference)

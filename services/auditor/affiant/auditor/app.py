@@ -1,0 +1,71 @@
+"""Puts the auditor together; nothing else."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from faststream.nats import NatsRouter
+
+from affiant.auditor.actions.checkpoints import Checkpoints
+from affiant.auditor.actions.look import Lookup
+from affiant.auditor.actions.measure import Measure
+from affiant.auditor.actions.prove import Prover
+from affiant.auditor.actions.relay import Relay
+from affiant.auditor.actions.watch import Watch
+from affiant.auditor.actions.writer import Writer
+from affiant.auditor.api.routes import make_api
+from affiant.auditor.handlers.intake import Intake
+from affiant.auditor.handlers.lag import watch_lag
+from affiant.auditor.settings import AuditorSettings
+from affiant.auditor.store.database import Database
+from affiant.common.service import Runtime, Service
+from affiant.common.settings import load
+
+DATABASE_FILE = "audit.db"
+
+
+def make_service(settings: AuditorSettings | None = None) -> Service:
+    """The auditor, with settings from the environment where none are given. Connects nothing."""
+    settings = settings or load(AuditorSettings, "AFFIANT_AUDITOR")
+    database = Database(Path(settings.data_dir) / DATABASE_FILE)
+    writer = Writer(database)
+    relay = Relay(database, writer)
+    lookup = Lookup(database)
+    measure = Measure(lookup, writer)
+    signing = Checkpoints(writer, settings, relay.wake)
+    watch = Watch(lookup, writer, measure, settings, relay.wake)
+    intakes: list[Intake] = []
+
+    @asynccontextmanager
+    async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
+        _collect_garbage_less_often()
+        await writer.open()
+        await signing.open()
+        intake = Intake(
+            runtime.nats, runtime.js, writer.record, batch=settings.batch_events, linger=settings.linger_seconds
+        )
+        intakes.append(intake)
+        for work in (intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)):
+            runtime.tasks.create_task(work)
+        try:
+            yield
+        finally:
+            writer.close()
+
+    async def ready() -> list[str]:
+        away = [f"the store is away: {intake.away}" for intake in intakes if intake.away]
+        return [*away, *([signing.fault] if signing.fault else [])]
+
+    api = make_api(lookup, Prover(lookup, signing), measure)
+    return Service("auditor", settings, NatsRouter(), api, lifespan, ready)
+
+
+def _collect_garbage_less_often() -> None:
+    """A batch is thousands of small live objects, none in a cycle: collecting by the default thresholds walked them
+    again and again, a third of the time that recording takes.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 50)

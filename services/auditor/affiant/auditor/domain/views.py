@@ -1,0 +1,190 @@
+"""What the auditor answers with. Hashes are in hex, times RFC 3339 in UTC; a version that is not known is null."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from affiant.auditor.domain.fairness import Comparison, Group
+
+
+@dataclass(frozen=True)
+class PredictionLine:
+    """One prediction in a list. `labels` and `scores` have one entry for each decided row."""
+
+    prediction_id: str
+    index: int
+    source: str
+    audited_at: str
+    model: str
+    version: int | None
+    digest: str
+    alias: str
+    status: str
+    received_at: str
+    rows: int
+    adverse_rows: int | None
+    explained_rows: int
+    labels: list[str | int | None]
+    scores: list[float | None]
+    request_id: str
+    subject_ref: str
+    duration_us: int
+    replica: str
+    epoch: int
+    sequence: int
+    error: str
+
+
+@dataclass(frozen=True)
+class PredictionPage:
+    """Predictions, newest first; `next` is the cursor of the next page, null on the last."""
+
+    predictions: list[PredictionLine]
+    next: str | None
+
+
+@dataclass(frozen=True)
+class Proof:
+    """An inclusion proof (RFC 6962): SHA-256(0x00 || leaf), hashed with `path`, gives the root in `checkpoint`.
+
+    `leaf` is the canonical JSON as text; its `payload` is SHA-256(salt || payload), where `salt` is hex and
+    `payload` base64 (both null once erased). `checkpoint` is the signed note; `verifier_key` (C2SP signed-note) is
+    told for convenience: whoever verifies should have it from elsewhere.
+    """
+
+    index: int
+    size: int
+    leaf: str
+    leaf_hash: str
+    path: list[str]
+    root: str
+    checkpoint: str
+    verifier_key: str
+    salt: str | None
+    payload: str | None
+
+
+@dataclass(frozen=True)
+class EventLine:
+    """An entry with its event's data; `event` is null for a type that is not known here, or when it was erased."""
+
+    index: int
+    event_id: str
+    type: str
+    source: str
+    time: str
+    audited_at: str
+    event: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class PredictionView:
+    """Everything known of one prediction. `lineage`: what happened to the version that answered, oldest first."""
+
+    record: dict[str, Any] | None
+    source: str
+    event_id: str
+    audited_at: str
+    index: int
+    leaf_hash: str
+    explanations: list[EventLine]
+    lineage: list[EventLine]
+    proof: Proof
+
+
+@dataclass(frozen=True)
+class Summary:
+    """Counts. `explained` and `explanation_failed` count rows of predictions; `missing` numbers of sequences.
+
+    `doubled_ignored`, `quarantined`, `size` and `root` are of the whole log, whatever model was asked for.
+    """
+
+    predictions: int
+    answered: int
+    failed: int
+    rows: int
+    adverse_rows: int
+    explained: int
+    explanation_failed: int
+    missing: int
+    doubled_ignored: int
+    quarantined: int
+    size: int
+    root: str
+    versions: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Fairness:
+    """Approval rates by group of one column. `reference` is the most numerous group unless another was asked for."""
+
+    model: str
+    column: str
+    favourable: str | int | None
+    rows: int
+    groups: list[Group]
+    reference: str
+    reference_rule: str
+    comparisons: list[Comparison]
+
+
+@dataclass(frozen=True)
+class MissingRange:
+    """The numbers `first` to `last` (inclusive) have not arrived, though a later one has, at `since`."""
+
+    first: int
+    last: int
+    since: str
+
+
+@dataclass(frozen=True)
+class ReplicaLine:
+    """One epoch of one replica: what it numbered and what of it is here."""
+
+    model: str
+    replica: str
+    epoch: int
+    first: int
+    last: int
+    received: int
+    missing: list[MissingRange]
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """What was numbered and what of it arrived. `missing` is the sum over all replicas."""
+
+    replicas: list[ReplicaLine]
+    received: int
+    missing: int
+
+
+@dataclass(frozen=True)
+class Lifecycle:
+    """The events of registry and deployer, in the order of the log."""
+
+    events: list[EventLine]
+
+
+@dataclass(frozen=True)
+class QuarantinedLine:
+    """A message that could not enter the record; `body` as text, with what is not UTF-8 replaced."""
+
+    number: int
+    at: str
+    kind: str
+    reason: str
+    event_id: str
+    durable: str
+    stream: str
+    sequence: int
+    subject: str
+    body: str
+
+
+@dataclass(frozen=True)
+class Quarantine:
+    """The newest quarantined messages, newest first."""
+
+    messages: list[QuarantinedLine]

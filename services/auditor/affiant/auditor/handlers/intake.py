@@ -1,0 +1,170 @@
+"""The intake: one loop that gathers batches from every durable, has them recorded, and acks what is durable.
+
+While the store is away the batch is held: the bus is told that work is in progress (+WPI), nothing is acked and
+nothing is given up, and the same batch is tried again until it is on the disk.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import structlog
+from nats.aio.client import Client
+from nats.errors import Error as NatsError
+from nats.errors import MaxPayloadError
+from nats.js import JetStreamContext
+
+from affiant.auditor.actions import metrics
+from affiant.auditor.actions.record import Outcome
+from affiant.auditor.domain.arrival import Arrival, Fault
+from affiant.auditor.handlers.pull import Held, Pull
+from affiant.auditor.store.database import StoreAway
+from affiant.common import bus, delivery
+
+log = structlog.get_logger(__name__)
+
+Record = Callable[[Sequence[Arrival]], Awaitable[Outcome]]
+
+SOURCES = (bus.AUDITOR_MODELS, bus.AUDITOR_PREDICTIONS, bus.AUDITOR_EXPLANATIONS)
+PROGRESS_SECONDS = 8.0
+"""How often the bus is told that held messages are being worked on; well below the shortest `ack_wait` (30 s)."""
+RETRY_SECONDS = 0.5
+
+
+class Intake:
+    """Reads every durable of the auditor into `record`, in batches of at most `batch` events."""
+
+    def __init__(self, nats: Client, js: JetStreamContext, record: Record, *, batch: int, linger: float) -> None:
+        self.away = ""
+        self._nats = nats
+        self._js = js
+        self._record = record
+        self._batch = batch
+        self._linger = linger
+        self._waiting: deque[Held] = deque()
+        self._arrived = asyncio.Event()
+        self._full = asyncio.Event()
+        self._pulls = {durable.name: Pull(nats, durable, 3 * batch, self._deliver) for durable in SOURCES}
+        self._last_progress = time.monotonic()
+
+    async def run(self) -> None:
+        """Gather, record, ack, until cancelled."""
+        for pull in self._pulls.values():
+            await pull.start()
+        while True:
+            batch = await self._gather()
+            if batch:
+                await self._keep(batch)
+
+    def oldest(self, durable: str) -> float | None:
+        """When the bus took the oldest message that is not durable here, in seconds since 1970: of those that are
+        held, or at the earliest after the last one that was delivered; None before any was.
+        """
+        pull = self._pulls[durable]
+        return min((held.stored_at for held in pull.held.values()), default=pull.last_stored_at)
+
+    def _deliver(self, held: Held) -> None:
+        self._waiting.append(held)
+        self._arrived.set()
+        if len(self._waiting) >= self._batch:
+            self._full.set()
+
+    async def _gather(self) -> list[Held]:
+        """The next batch: full, or what came within the linger after its first event."""
+        await self._ask()
+        if not self._waiting:
+            self._arrived.clear()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._arrived.wait(), 1.0)
+        self._full.clear()
+        if 0 < len(self._waiting) < self._batch:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._full.wait(), self._linger)
+        return [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+
+    async def _ask(self) -> None:
+        for pull in self._pulls.values():
+            # A bus that goes away in this moment is asked again after the reconnect.
+            with suppress(NatsError):
+                await pull.ask()
+
+    async def _keep(self, batch: list[Held]) -> None:
+        outcome = await self._until_durable([held.arrival for held in batch])
+        refused = await self._set_aside(outcome.faults)
+        for held in batch:
+            self._pulls[held.arrival.durable].release(held)
+            if id(held.arrival) not in refused:
+                await self._ack(held)
+        metrics.count(outcome)
+
+    async def _until_durable(self, arrivals: list[Arrival]) -> Outcome:
+        """Record `arrivals`, however long the store is away."""
+        while True:
+            working = asyncio.ensure_future(self._record(arrivals))
+            try:
+                while not working.done():
+                    await asyncio.wait({working}, timeout=PROGRESS_SECONDS)
+                    await self._progress()
+                outcome = await working
+            except StoreAway as reason:
+                self._note_away(str(reason))
+                await self._progress()
+                await asyncio.sleep(RETRY_SECONDS)
+            else:
+                self._note_away("")
+                return outcome
+
+    def _note_away(self, reason: str) -> None:
+        if reason and not self.away:
+            log.error("the store is away; holding what arrived", reason=reason)
+        elif self.away and not reason:
+            log.info("the store is back")
+        self.away = reason
+        metrics.store_away.set(1 if reason else 0)
+
+    async def _progress(self) -> None:
+        """Tell the bus that every held message is being worked on, or it would deliver them again."""
+        if time.monotonic() - self._last_progress < PROGRESS_SECONDS:
+            return
+        self._last_progress = time.monotonic()
+        with suppress(NatsError):
+            for pull in self._pulls.values():
+                for reply in list(pull.held):
+                    await self._nats.publish(reply, b"+WPI")
+
+    async def _set_aside(self, faults: Sequence[Fault]) -> set[int]:
+        """Every fault becomes a dead letter too. Returns the arrivals for which the bus did not take it: they are
+        not acked, and set aside once more when they are delivered again.
+        """
+        failed = set()
+        for fault in faults:
+            try:
+                await self._dead_letter(fault)
+            except MaxPayloadError:
+                # No room for the reason beside the body, and there never will be; the quarantine has both.
+                log.error("too large for a dead letter", subject=fault.arrival.subject, reason=fault.reason)  # noqa: TRY400
+            except (NatsError, TimeoutError) as error:
+                log.warning("cannot set a message aside now", reason=repr(error), subject=fault.arrival.subject)
+                failed.add(id(fault.arrival))
+        return failed
+
+    async def _dead_letter(self, fault: Fault) -> None:
+        arrival = fault.arrival
+        await delivery.set_aside(
+            self._js,
+            next(durable for durable in SOURCES if durable.name == arrival.durable),
+            subject=arrival.subject,
+            body=arrival.body,
+            headers=arrival.headers,
+            reason=fault.reason,
+            key=f"{arrival.stream}.{arrival.sequence}",
+        )
+
+    async def _ack(self, held: Held) -> None:
+        # An ack that does not reach the bus means a redelivery, and that changes nothing.
+        with suppress(NatsError):
+            await self._nats.publish(held.reply, b"")
