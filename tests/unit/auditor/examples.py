@@ -46,6 +46,9 @@ def registered(version: int = 1) -> ModelRegistered:
 def prediction(
     sequence: int = 0, *, race: str = "white", age: float = 30.0, adverse: bool = False, **fields: object
 ) -> PredictionLogged:
+    """One decided row, unless `fields` say otherwise (`undecided` for a request that came to nothing)."""
+    if fields.pop("undecided", False):
+        fields |= {"status": "failed", "inputs": [], "context": [], "labels": [], "scores": [], "adverse": []}
     given: dict[str, object] = {
         "prediction_id": ids.uuid7(),
         "model": MODEL,

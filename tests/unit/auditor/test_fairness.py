@@ -54,7 +54,8 @@ def test_a_breach_needs_enough_rows_and_a_ratio_out_of_bounds() -> None:
     assert worst_breach([], 30) is None
 
 
-def test_the_group_that_was_refused_most_is_the_worst() -> None:
-    counts = [Count("a", 200, 100), Count("b", 100, 0), Count("c", 100, 90), Count("d", 100, 30)]
+def test_the_worst_treated_group_is_held_against_the_best_treated_one() -> None:
+    counts = [Count("a", 200, 100), Count("b", 100, 30), Count("c", 100, 60), Count(None, 100, 100)]
     worst = worst_breach(groups(counts), 30)
     assert worst is not None and worst.value == "b"
+    assert worst.disparate_impact_ratio == pytest.approx(0.5)

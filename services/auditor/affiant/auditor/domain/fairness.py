@@ -15,7 +15,7 @@ MISSING = "(missing)"
 MOST_GROUPS = 8
 """A numeric column with more distinct values than this is compared in four bands of about equal numbers of rows."""
 LOWEST_RATIO = 0.8
-HIGHEST_RATIO = 1.25
+HIGHEST_RATIO = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +73,16 @@ def comparisons(found: Sequence[Group], reference: str) -> list[Comparison]:
 
 
 def worst_breach(found: Sequence[Group], least_rows: int) -> Comparison | None:
-    """The comparison farthest out of bounds among groups of at least `least_rows` rows, if any is."""
+    """The group with the lowest rate, if that is less than four fifths of the highest, among groups of at least
+    `least_rows` rows. Beside the best treated group, as 29 CFR 1607.4 D has it, not the most numerous.
+    """
     large = [group for group in found if group.rows >= least_rows and group.value != MISSING]
     if len(large) < 2:
         return None
-    out = [
-        (ratio, comparison)
-        for comparison in comparisons(large, most_numerous(large))
-        if (ratio := comparison.disparate_impact_ratio) is not None and not LOWEST_RATIO <= ratio <= HIGHEST_RATIO
-    ]
-    return min(out, key=lambda pair: min(pair[0], 1 / pair[0] if pair[0] else 0.0))[1] if out else None
+    best = max(large, key=lambda group: group.rate)
+    worst = min(comparisons(large, best.value), key=lambda comparison: comparison.statistical_parity_difference)
+    ratio = worst.disparate_impact_ratio
+    return worst if ratio is not None and ratio < LOWEST_RATIO else None
 
 
 def _names(counts: Sequence[Count]) -> Mapping[Scalar, str]:
