@@ -1,0 +1,25 @@
+"""Events in: versions that become known, predictions that were logged."""
+
+from __future__ import annotations
+
+from faststream.nats import NatsRouter
+
+from affiant.common import bus, wire
+from affiant.common.delivery import subscribe
+from affiant.common.events import ModelPromoted, ModelRegistered, PredictionLogged
+from affiant.explainer.actions.predictions import Predictions
+
+
+def make_router(predictions: Predictions) -> NatsRouter:
+    """The subscriptions of the explainer."""
+    router = NatsRouter()
+
+    async def on_version(event: ModelRegistered | ModelPromoted, _: wire.Envelope) -> None:
+        await predictions.learn(event.spec)
+
+    async def on_prediction(event: PredictionLogged, envelope: wire.Envelope) -> None:
+        await predictions.consider(event, envelope)
+
+    subscribe(router, bus.EXPLAINER_MODELS, {ModelRegistered: on_version, ModelPromoted: on_version})
+    subscribe(router, bus.EXPLAINER_PREDICTIONS, {PredictionLogged: on_prediction})
+    return router

@@ -1,0 +1,37 @@
+"""alibi, imported the way it has to be imported.
+
+alibi 0.9.4 is pinned: it is the last release under the Apache License; 0.9.5 and later are under the Business
+Source License. With `alibi[shap]` but without `ray`, `import alibi` fails; ray is a cluster scheduler that we do not
+want, so an empty module stands in for it. It takes about three seconds: only worker processes import this.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+import types
+from importlib.machinery import ModuleSpec
+from importlib.metadata import version
+
+
+def _stand_in_for_ray() -> None:
+    if "ray" in sys.modules or importlib.util.find_spec("ray") is not None:
+        return
+    module = types.ModuleType("ray", "Stands in for ray, which alibi imports but only its distributed explainers use.")
+    module.__spec__ = ModuleSpec("ray", loader=None)
+    sys.modules["ray"] = module
+
+
+_stand_in_for_ray()
+
+from alibi.explainers import AnchorTabular, KernelShap  # noqa: E402  # the stand-in must come first
+from alibi.explainers.anchors.anchor_tabular import TabularSampler  # noqa: E402
+
+__all__ = ["AnchorTabular", "KernelShap", "TabularSampler", "software"]
+
+
+def software() -> dict[str, str]:
+    """What computed an explanation, by name and version: it belongs to the record."""
+    named = {name: version(name) for name in ("alibi", "shap", "numpy", "onnxruntime")}
+    return {"python": platform.python_version(), **named}

@@ -1,0 +1,79 @@
+"""What goes through the pipe between the service and a worker: one JSON document a line, nothing pickled."""
+
+from __future__ import annotations
+
+import msgspec
+from msgspec import Struct, field
+
+from affiant.common.events import Anchor, ModelSpec, Scalar, Shap
+
+
+class ModelFiles(Struct, frozen=True):
+    """A version and where its bytes lie on this machine; the worker checks the digests again when it loads them."""
+
+    spec: ModelSpec
+    model_path: str
+    background_path: str
+
+
+class Warm(Struct, frozen=True, tag="warm"):
+    """Load this version now, so that the first row does not wait for it."""
+
+    files: ModelFiles
+
+
+class Explain(Struct, frozen=True, tag="explain"):
+    """Explain one row: `values` in the order of `spec.columns`, `label` the decision on record.
+
+    `score` is the probability of the favourable class on record, where there is one.
+    """
+
+    files: ModelFiles
+    values: list[Scalar]
+    label: str | int
+    score: float | None
+    methods: list[str]
+    seed: int
+
+
+class Ready(Struct, frozen=True, tag="ready"):
+    """The worker has imported its libraries; `software` names them with their versions."""
+
+    software: dict[str, str]
+    seconds: float
+
+
+class Warmed(Struct, frozen=True, tag="warmed"):
+    """The version is loaded."""
+
+    seconds: float
+
+
+class Explained(Struct, frozen=True, tag="explained"):
+    """The explanation of one row. `seconds` per method."""
+
+    explained_output: str
+    background_rows: int
+    anchor: Anchor | None = None
+    shap: Shap | None = None
+    warnings: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+class CannotExplain(Struct, frozen=True, tag="cannot"):
+    """The row (or the version) cannot be explained, and why. The worker lives on."""
+
+    reason: str
+
+
+Request = Warm | Explain
+Reply = Ready | Warmed | Explained | CannotExplain
+
+_encoder = msgspec.json.Encoder()
+read_request = msgspec.json.Decoder(Warm | Explain).decode
+read_reply = msgspec.json.Decoder(Ready | Warmed | Explained | CannotExplain).decode
+
+
+def line(message: Request | Reply) -> bytes:
+    """`message` as it is written to the pipe. msgspec escapes newlines inside strings, so one line is one message."""
+    return _encoder.encode(message) + b"\n"

@@ -1,0 +1,164 @@
+"""The service's side of a worker: start it, ask it one thing at a time, kill it when it takes too long."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Mapping
+
+import msgspec
+import structlog
+from prometheus_client import Counter
+
+from affiant.explainer.methods.errors import WorkerLost
+from affiant.explainer.methods.messages import (
+    CannotExplain,
+    Explain,
+    Explained,
+    ModelFiles,
+    Ready,
+    Reply,
+    Request,
+    Warm,
+    line,
+    read_reply,
+)
+
+log = structlog.get_logger(__name__)
+
+START_SECONDS = 120.0
+"""For the imports: three seconds on a quiet machine with compiled bytecode, many times that on a cold or busy one."""
+
+LINE_BYTES = 16 * 2**20
+LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")
+ONE_THREAD = {f"{library}_NUM_THREADS": "1" for library in LIBRARIES}
+
+_lost = Counter("affiant_explainer_workers_lost_total", "Worker processes that died or had to be killed")
+
+
+class Worker:
+    """One worker process, started when it is first needed and again after it was lost."""
+
+    def __init__(self, number: int, run_seconds: float, memory_mib: int) -> None:
+        self.number = number
+        self.software: Mapping[str, str] = {}
+        self.warm: set[str] = set()
+        self._run_seconds = run_seconds
+        self._memory_mib = memory_mib
+        self._process: asyncio.subprocess.Process | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process, while there is one."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.returncode is None
+
+    async def start(self) -> None:
+        """Start the process where none runs, and wait until it has imported. Raises `WorkerLost`."""
+        if self.running:
+            return
+        await self.stop()
+        self._process = await self._spawn()
+        reply = await self._reply(START_SECONDS)
+        if not isinstance(reply, Ready):
+            raise WorkerLost(f"the worker began with {type(reply).__name__}")
+        self.software = reply.software
+        log.info("worker ready", worker=self.number, pid=self.pid, seconds=round(reply.seconds, 2))
+
+    async def preload(self, files: ModelFiles) -> str:
+        """Load a version. Returns why that is impossible, or nothing. Raises `WorkerLost`."""
+        reply = await self._ask(Warm(files))
+        self.warm.add(files.spec.digest)
+        return reply.reason if isinstance(reply, CannotExplain) else ""
+
+    async def explain(self, job: Explain, seconds: float | None = None) -> Explained | CannotExplain:
+        """The explanation, or why there is none, within `seconds` (default: the setting). Raises `WorkerLost`."""
+        reply = await self._ask(job, seconds)
+        if not isinstance(reply, Explained | CannotExplain):
+            raise WorkerLost(f"the worker answered a job with {type(reply).__name__}")
+        return reply
+
+    async def stop(self) -> None:
+        """End the process and wait until it is gone."""
+        process, self._process = self._process, None
+        self.warm.clear()
+        if process is None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.kill()
+        await process.wait()
+
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        # The service has its own limit; the worker's is for the case that nobody is left to hold it.
+        arguments = [str(os.getpid()), str(self._run_seconds * 2), str(self._memory_mib)]
+        return await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "affiant.explainer.methods.worker",
+            *arguments,
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            env={**os.environ, **ONE_THREAD},
+            limit=LINE_BYTES,
+        )
+
+    async def _ask(self, request: Request, seconds: float | None = None) -> Reply:
+        await self.start()
+        process = self._process
+        if process is None or process.stdin is None:
+            raise WorkerLost("the worker did not start")
+        try:
+            process.stdin.write(line(request))
+            await process.stdin.drain()
+        except (BrokenPipeError, ConnectionResetError):
+            raise await self._lost("it had died before it was asked") from None
+        return await self._reply(self._run_seconds if seconds is None else seconds)
+
+    async def _reply(self, seconds: float) -> Reply:
+        process = self._process
+        if process is None or process.stdout is None:
+            raise WorkerLost("the worker was stopped")
+        started = time.monotonic()
+        try:
+            async with asyncio.timeout(seconds):
+                answer = await process.stdout.readline()
+        except TimeoutError:
+            raise await self._lost(f"it was killed after {seconds:g} seconds without an answer") from None
+        except ValueError as error:  # a line longer than LINE_BYTES
+            raise await self._lost(f"its answer has no end: {error}") from error
+        except asyncio.CancelledError:
+            # The answer that is still to come must not be taken for the answer to the next question.
+            await self.stop()
+            raise
+        if not answer.endswith(b"\n"):
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(process.wait(), 5.0)
+            spent = time.monotonic() - started
+            raise await self._lost(f"it ended after {spent:.1f} seconds with {_ending(process.returncode)}")
+        return _read(answer)
+
+    async def _lost(self, how: str) -> WorkerLost:
+        _lost.inc()
+        log.warning("worker lost", worker=self.number, pid=self.pid, how=how)
+        await self.stop()
+        return WorkerLost(f"the worker process was lost: {how}")
+
+
+def _read(answer: bytes) -> Reply:
+    try:
+        reply: Reply = read_reply(answer)
+    except msgspec.DecodeError as error:
+        raise WorkerLost(f"the worker's answer is not understood: {error}") from error
+    return reply
+
+
+def _ending(code: int | None) -> str:
+    if code is None:
+        return "its output closed"
+    return f"signal {-code}" if code < 0 else f"exit code {code}"

@@ -1,0 +1,126 @@
+"""The ONNX model as alibi may call it: codes in, decisions or probabilities out.
+
+alibi guesses from the shape of an answer whether it holds labels or probabilities: P(1) as a vector is taken for
+labels, and the anchors are nonsense. So anchors get the model's own decisions as integers (N,), SHAP one probability
+as (N, 1).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+import onnxruntime
+
+from affiant.common.events import Decision, ModelSpec
+from affiant.explainer.methods.errors import Unexplainable
+from affiant.explainer.methods.table import Matrix, Table
+
+BATCH_ROWS = 20_000
+"""Rows given to the model at once: bounds the memory that one call of KernelShap takes."""
+
+
+def verified(data: bytes, digest: str, what: str) -> bytes:
+    """`data`, if its SHA-256 is `digest` (`sha256:<hex>`); raises `Unexplainable` otherwise."""
+    found = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if found != digest:
+        raise Unexplainable(f"the {what} has the digest {found}, but {digest} is registered")
+    return data
+
+
+class Predictor:
+    """One version, loaded. Not for use from two threads: a worker has one."""
+
+    def __init__(self, spec: ModelSpec, model: bytes, table: Table) -> None:
+        """`model` must be verified. Raises `Unexplainable` when it decides nothing or cannot be loaded."""
+        if spec.decision is None:
+            raise Unexplainable(f"{spec.model} version {spec.version} makes no decision: there is nothing to explain")
+        self.decision: Decision = spec.decision
+        self.table = table
+        self._session = _session(model)
+        self._classes = {_key(label): index for index, label in enumerate(spec.decision.classes)}
+
+    def class_of(self, label: str | int) -> int:
+        """The position of `label` among the classes. Raises `Unexplainable` for a label that the model cannot give."""
+        try:
+            return self._classes[_key(label)]
+        except KeyError:
+            raise Unexplainable(f"the record says {label!r}, which is not one of the model's classes") from None
+
+    def labels(self, rows: Matrix) -> npt.NDArray[np.int64]:
+        """The model's own decisions for coded rows (N, columns), as positions among the classes (N,)."""
+        return self._labels(self._run(rows, [self.decision.label_output])[0])
+
+    def probabilities(self, rows: Matrix) -> Matrix:
+        """The probabilities (N, C), in the order of the classes."""
+        return self._run(rows, [self.decision.probability_output])[0].astype(np.float64)
+
+    def representatives(self, count: int) -> Matrix:
+        """At most `count` background rows, evenly spaced by the probability of the favourable class.
+
+        Always the same ones, so that all explanations of a version share one baseline. Against the whole background,
+        40 such rows halved the error of 40 random ones (mean 0.004 instead of 0.007) and met its mean within 0.0005.
+        """
+        background = self.table.background
+        if len(background) <= count:
+            return background
+        order = np.argsort(self.probabilities(background)[:, self.class_of(self.decision.favourable)], kind="stable")
+        return background[np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)])]
+
+    def decide(self, row: Matrix) -> tuple[int, Matrix]:
+        """Decision and probabilities (C,) of one coded row (columns,), from one run of the model."""
+        outputs = [self.decision.label_output, self.decision.probability_output]
+        label, probabilities = self._run(row.reshape(1, -1), outputs)
+        return int(self._labels(label)[0]), probabilities[0].astype(np.float64)
+
+    def _labels(self, labels: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+        values, positions = np.unique(labels.reshape(-1), return_inverse=True)
+        known = np.array([self.class_of(value) for value in values.tolist()], dtype=np.int64)
+        decided: npt.NDArray[np.int64] = known[positions.reshape(-1)]
+        return decided
+
+    def _run(self, rows: Matrix, outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
+        starts = range(0, len(rows), BATCH_ROWS)
+        feeds = (self._feed(rows[start : start + BATCH_ROWS]) for start in starts)
+        try:
+            parts = [self._session.run(list(outputs), feed) for feed in feeds]
+        except Exception as error:  # onnxruntime's own errors have no common base but this
+            raise Unexplainable(f"the model fails on these rows: {error}") from error
+        return list(parts[0]) if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
+
+    def _feed(self, rows: Matrix) -> dict[str, npt.NDArray[np.generic]]:
+        feed: dict[str, list[tuple[int, npt.NDArray[np.generic]]]] = {}
+        for index, coding in enumerate(self.table.codings):
+            tensor = coding.tensor(rows[:, index])
+            feed.setdefault(coding.column.input, []).append((coding.column.index, tensor))
+        return {name: _matrix(columns) for name, columns in feed.items()}
+
+
+def _matrix(columns: list[tuple[int, npt.NDArray[np.generic]]]) -> npt.NDArray[np.generic]:
+    """The tensor (N, columns) of one input, each column at its index."""
+    ordered = [tensor for _, tensor in sorted(columns, key=lambda pair: pair[0])]
+    return ordered[0].reshape(-1, 1) if len(ordered) == 1 else np.column_stack(ordered)
+
+
+def _session(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    # More threads spin for twice the CPU, and tree ensembles change bits between runs.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        # From bytes: onnxruntime then refuses external data. Without fallback it does not load a bad model twice.
+        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    except Exception as error:
+        raise Unexplainable(f"onnxruntime cannot load the model: {error}") from error
+
+
+def _key(label: object) -> str:
+    """Labels are compared as text: `1`, `1.0`, `np.int64(1)` and "1" stand for one class."""
+    if isinstance(label, bytes):
+        return label.decode()
+    if isinstance(label, float) and label.is_integer():
+        return str(int(label))
+    return str(label)

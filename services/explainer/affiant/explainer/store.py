@@ -1,0 +1,338 @@
+"""Where jobs, specs and waiting predictions are kept: SQLite, one transaction for a state and its event.
+
+A job's columns that nothing is searched by lie in one JSON document, so that the schema is only what queries need.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from sqlalchemy import (
+    Column,
+    ColumnElement,
+    Connection,
+    Engine,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    create_engine,
+    delete,
+    event,
+    func,
+    select,
+    update,
+)
+from sqlalchemy.dialects.sqlite import insert
+
+from affiant.common import outbox, wire
+from affiant.common.events import ModelSpec
+from affiant.explainer.domain import OPEN, STATES, Job, State
+
+_KEY = ("prediction_id", "row", "trigger")
+
+metadata = MetaData()
+outbox_rows = outbox.outbox_table(metadata)
+
+specs = Table(
+    "specs",
+    metadata,
+    Column("model", String, primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("digest", String, nullable=False, index=True),
+    Column("seen_at", Float, nullable=False),
+    Column("spec", LargeBinary, nullable=False),
+)
+waiting = Table(
+    "waiting",
+    metadata,
+    Column("prediction_id", String, primary_key=True),
+    Column("model", String, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("digest", String, nullable=False),
+    Column("until", Float, nullable=False),
+    Column("waiting", LargeBinary, nullable=False),
+)
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("prediction_id", String, primary_key=True),
+    Column("row", Integer, primary_key=True),
+    Column("trigger", String, primary_key=True),
+    Column("state", String, nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("queued_at", Float, nullable=False),
+    Column("deadline_at", Float, nullable=False),
+    Column("not_before", Float, nullable=False),
+    Column("job", LargeBinary, nullable=False),
+    Column("result", LargeBinary),
+    Index("jobs_in_order", "state", "priority", "queued_at"),
+)
+
+
+class Waiting(Struct, frozen=True, kw_only=True):
+    """A prediction of a version that is not known yet. `record` is the event's data, as JSON."""
+
+    prediction_id: str
+    model: str
+    version: int
+    digest: str
+    record: msgspec.Raw
+    traceparent: str
+    queued_at: float
+    until: float
+
+
+_encode = msgspec.json.Encoder().encode
+_job = msgspec.json.Decoder(Job).decode
+_spec = msgspec.json.Decoder(ModelSpec).decode
+_waiting = msgspec.json.Decoder(Waiting).decode
+
+
+class Store:
+    """All of it in one file. Methods block: call them by `asyncio.to_thread`. Writes are one at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.engine = _engine(path)
+        self._writing = threading.Lock()
+
+    def open(self) -> None:
+        """Make the file and its tables where they are not there yet."""
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        metadata.create_all(self.engine)
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+    @contextmanager
+    def _write(self) -> Iterator[Connection]:
+        # One writer at a time in this process, so that what was read inside a transaction is still so at its end.
+        with self._writing, self.engine.begin() as connection:
+            yield connection
+
+    # --- versions -------------------------------------------------------------------------------------------------
+
+    def keep_spec(self, spec: ModelSpec, now: float) -> None:
+        """Remember a version, or that it was seen again."""
+        row = {"digest": spec.digest, "seen_at": now, "spec": _encode(spec)}
+        statement = insert(specs).values(model=spec.model, version=spec.version, **row)
+        with self._write() as connection:
+            connection.execute(statement.on_conflict_do_update(index_elements=["model", "version"], set_=row))
+
+    def find_spec(self, model: str, version: int | None, digest: str) -> ModelSpec | None:
+        """The version with these bytes; the newest one where the record names no version."""
+        query = select(specs.c.spec).where(specs.c.model == model, specs.c.digest == digest)
+        if version is not None:
+            query = query.where(specs.c.version == version)
+        with self.engine.connect() as connection:
+            found = connection.execute(query.order_by(specs.c.version.desc()).limit(1)).scalar()
+        return None if found is None else _spec(found)
+
+    def recent_specs(self, limit: int) -> list[ModelSpec]:
+        """The versions that were registered or promoted last."""
+        query = select(specs.c.spec).order_by(specs.c.seen_at.desc()).limit(limit)
+        with self.engine.connect() as connection:
+            return [_spec(found) for found in connection.execute(query).scalars()]
+
+    # --- predictions whose version is not known yet -----------------------------------------------------------------
+
+    def keep_waiting(self, prediction: Waiting) -> None:
+        """Keep a prediction until its version is known; keeping it twice changes nothing."""
+        statement = insert(waiting).values(
+            prediction_id=prediction.prediction_id,
+            model=prediction.model,
+            version=prediction.version,
+            digest=prediction.digest,
+            until=prediction.until,
+            waiting=_encode(prediction),
+        )
+        with self._write() as connection:
+            connection.execute(statement.on_conflict_do_nothing())
+
+    def arrived(self, limit: int = 100) -> list[tuple[Waiting, ModelSpec]]:
+        """Waiting predictions whose version is known by now."""
+        same = (
+            (specs.c.model == waiting.c.model)
+            & (specs.c.version == waiting.c.version)
+            & (specs.c.digest == waiting.c.digest)
+        )
+        query = select(waiting.c.waiting, specs.c.spec).join(specs, same).order_by(waiting.c.until).limit(limit)
+        with self.engine.connect() as connection:
+            return [(_waiting(row[0]), _spec(row[1])) for row in connection.execute(query)]
+
+    def overdue(self, now: float, limit: int = 100) -> list[Waiting]:
+        """Predictions that have waited long enough."""
+        query = select(waiting.c.waiting).where(waiting.c.until <= now).order_by(waiting.c.until).limit(limit)
+        with self.engine.connect() as connection:
+            return [_waiting(found) for found in connection.execute(query).scalars()]
+
+    def waiting_for(self, prediction_id: str) -> Waiting | None:
+        """A prediction that waits, by its id."""
+        query = select(waiting.c.waiting).where(waiting.c.prediction_id == prediction_id)
+        with self.engine.connect() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else _waiting(found)
+
+    def settle(self, prediction_id: str, planned: Sequence[Job], messages: Sequence[wire.Message] = ()) -> None:
+        """A prediction waits no longer: its jobs, queued or already ended with the events that say so."""
+        with self._write() as connection:
+            if connection.execute(delete(waiting).where(waiting.c.prediction_id == prediction_id)).rowcount:
+                _add(connection, planned)
+                for message in messages:
+                    outbox.put(connection, outbox_rows, message)
+
+    # --- jobs -----------------------------------------------------------------------------------------------------
+
+    def add(self, planned: Sequence[Job]) -> int:
+        """Queue jobs; those that are there already stay as they are. Returns how many are new."""
+        with self._write() as connection:
+            return _add(connection, planned)
+
+    def replace(self, job: Job) -> bool:
+        """Queue `job`, in the place of an ended one with its key; False where that one is still under way."""
+        row = {name: value for name, value in _columns(job).items() if name not in _KEY} | {"result": None}
+        statement = insert(jobs).values(**_columns(job))
+        ended = jobs.c.state.not_in(OPEN)
+        with self._write() as connection:
+            done = connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=row, where=ended))
+            return bool(done.rowcount)
+
+    def move(self, job: Job, priority: int) -> Job:
+        """Give a job that is still queued another priority. Returns it as it stands now."""
+        query = select(jobs.c.job).where(_key(job))
+        with self._write() as connection:
+            now = _job(connection.execute(query).scalar_one())
+            if now.state == "queued":
+                now = msgspec.structs.replace(now, priority=priority)
+                _save(connection, now)
+            return now
+
+    def claim(self, now: float) -> Job | None:
+        """The next job, now running: highest priority first, then the oldest."""
+        query = (
+            select(jobs.c.job)
+            .where(jobs.c.state == "queued", jobs.c.not_before <= now, jobs.c.deadline_at > now)
+            .order_by(jobs.c.priority, jobs.c.queued_at)
+            .limit(1)
+        )
+        with self._write() as connection:
+            found = connection.execute(query).scalar()
+            if found is None:
+                return None
+            job = _job(found)
+            job = msgspec.structs.replace(job, state="running", attempts=job.attempts + 1, started_at=now)
+            _save(connection, job)
+            return job
+
+    def put_back(self, job: Job) -> None:
+        """A job that is running waits again, as `job` says; one that has just ended stays ended."""
+        again = msgspec.structs.replace(job, state="queued", started_at=None)
+        with self._write() as connection:
+            running = _key(job) & (jobs.c.state == "running")
+            connection.execute(update(jobs).where(running).values(**_columns(again)))
+
+    def finish(self, job: Job, message: wire.Message, result: bytes | None = None) -> None:
+        """A job has ended (`job.state`); its event goes out with the same transaction."""
+        with self._write() as connection:
+            _save(connection, job, result)
+            outbox.put(connection, outbox_rows, message)
+
+    def expire(self, now: float, ended: Callable[[Job], tuple[Job, wire.Message]], limit: int = 100) -> int:
+        """End the queued jobs whose deadline has passed. Returns how many; fewer than `limit` means that was all."""
+        query = select(jobs.c.job).where(jobs.c.state == "queued", jobs.c.deadline_at <= now).limit(limit)
+        with self._write() as connection:
+            found = [_job(row) for row in connection.execute(query).scalars()]
+            for job, message in map(ended, found):
+                _save(connection, job)
+                outbox.put(connection, outbox_rows, message)
+        return len(found)
+
+    def recover(self) -> int:
+        """Queue again what was running when the last process ended. Returns how many there were."""
+        with self._write() as connection:
+            found = [
+                _job(row) for row in connection.execute(select(jobs.c.job).where(jobs.c.state == "running")).scalars()
+            ]
+            for job in found:
+                _save(connection, msgspec.structs.replace(job, state="queued", started_at=None))
+        return len(found)
+
+    def jobs_of(self, prediction_id: str, row: int | None = None) -> list[tuple[Job, bytes | None]]:
+        """The jobs of a prediction with the events that ended them, in the order of rows."""
+        query = select(jobs.c.job, jobs.c.result).where(jobs.c.prediction_id == prediction_id)
+        if row is not None:
+            query = query.where(jobs.c.row == row)
+        with self.engine.connect() as connection:
+            return [
+                (_job(found[0]), found[1]) for found in connection.execute(query.order_by(jobs.c.row, jobs.c.queued_at))
+            ]
+
+    def counts(self) -> dict[State, int]:
+        """How many jobs are in each state."""
+        with self.engine.connect() as connection:
+            found = connection.execute(select(jobs.c.state, func.count()).group_by(jobs.c.state)).all()
+        counted = {row[0]: int(row[1]) for row in found}
+        return {state: counted.get(state, 0) for state in STATES}
+
+    def count_waiting(self) -> int:
+        """How many predictions wait for their version."""
+        with self.engine.connect() as connection:
+            return int(connection.execute(select(func.count()).select_from(waiting)).scalar_one())
+
+    def oldest_queued_at(self) -> float | None:
+        """When the oldest queued job was queued."""
+        with self.engine.connect() as connection:
+            return connection.execute(select(func.min(jobs.c.queued_at)).where(jobs.c.state == "queued")).scalar()
+
+
+def _columns(job: Job) -> dict[str, Any]:
+    return {
+        "prediction_id": job.prediction_id,
+        "row": job.row,
+        "trigger": job.trigger,
+        "state": job.state,
+        "priority": job.priority,
+        "queued_at": job.queued_at,
+        "deadline_at": job.deadline_at,
+        "not_before": job.not_before,
+        "job": _encode(job),
+    }
+
+
+def _add(connection: Connection, planned: Sequence[Job]) -> int:
+    added = 0
+    for job in planned:
+        added += connection.execute(insert(jobs).values(**_columns(job)).on_conflict_do_nothing()).rowcount
+    return added
+
+
+def _save(connection: Connection, job: Job, result: bytes | None = None) -> None:
+    connection.execute(update(jobs).where(_key(job)).values(**_columns(job), result=result))
+
+
+def _key(job: Job) -> ColumnElement[bool]:
+    return (jobs.c.prediction_id == job.prediction_id) & (jobs.c.row == job.row) & (jobs.c.trigger == job.trigger)
+
+
+def _engine(path: Path) -> Engine:
+    engine = create_engine(f"sqlite:///{path}")
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: object) -> None:
+        cursor = connection.cursor()
+        # FULL: what was acknowledged on the bus must be on the disk.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=10000"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    return engine
