@@ -2,7 +2,8 @@
 
 `python fake_modelserver.py <config.json>`. The tag `fake` of the spec says how it behaves: `never-ready`,
 `crash` (while starting), `crash-later` (0.3 s after it is ready), `refuse` (reports that it failed), `deaf`
-(does not drain). It answers every request with its version, replica and pid, after `slow` seconds (another tag).
+(does not drain). It answers every request with its version, replica and pid, after `slow` seconds (another tag),
+and is ready `late` seconds after its start.
 """
 
 from __future__ import annotations
@@ -74,7 +75,7 @@ class FakeServer:
         self.drained.set()
 
     async def become_ready(self) -> None:
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(float(self.config.spec.tags.get("late", "0.05")))
         if self.behaviour == "crash":
             sys.stderr.write("the fake model server says why\n")
             os._exit(3)

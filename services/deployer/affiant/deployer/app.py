@@ -84,11 +84,11 @@ class _Deployer:
         try:
             await self._backend.open()
             self._relay = Relay(self._store.engine, outbox_rows, runtime.js)
-            runtime.tasks.create_task(self._relay.run())
-            reconciling = runtime.tasks.create_task(self._reconciler.run())
+            work = {runtime.tasks.create_task(self._relay.run()), runtime.tasks.create_task(self._reconciler.run())}
             yield
-            reconciling.cancel()
-            await asyncio.wait({reconciling})
+            for task in work:
+                task.cancel()
+            await asyncio.wait(work)
         finally:
             await self._backend.close(stop=self._settings.stop_models_on_exit)
             self._store.close()

@@ -106,6 +106,8 @@ def _answers(instances: list[Instance], replica: str) -> bool:
 
 def _replica(situation: Situation, instance: Instance) -> ReplicaView:
     trouble = situation.troubles.get(instance.version)
+    if trouble is not None and situation.wish is not None and trouble.wish_id != situation.wish.id:
+        trouble = None
     return ReplicaView(
         replica=instance.replica,
         pid=instance.pid,

@@ -39,7 +39,16 @@ class Wishes:
         )
         slot = Slot(event.model, event.alias)
         news = await asyncio.to_thread(self._store.wish, slot, wish)
-        log.info("promotion noted", model=slot.model, alias=slot.alias, version=event.version, news=news)
+        if news:
+            log.info("promotion noted", model=slot.model, alias=slot.alias, version=event.version)
+        else:
+            log.warning(
+                "a promotion that is no news was passed over",
+                model=slot.model,
+                alias=slot.alias,
+                version=event.version,
+                promoted_at=event.promoted_at,
+            )
         self._wake()
 
     async def archived(self, event: ModelArchived) -> None:

@@ -65,7 +65,8 @@ def fault_of(instance: Instance, limits: Limits, now: float) -> str:
         late = now - instance.drain_asked_at > limits.drain
         return f"the model server did not end within {limits.drain:g} s of being told to" if late else ""
     if instance.phase == "starting" and now - instance.changed_at > limits.ready:
-        return f"the model server was not ready within {limits.ready:g} s"
+        detail = f": {instance.reason}" if instance.reason else ""
+        return f"the model server was not ready within {limits.ready:g} s{detail}"
     if instance.phase == "ready" and now - instance.heard_at > limits.silent:
         return f"the model server did not answer for {limits.silent:g} s"
     return ""

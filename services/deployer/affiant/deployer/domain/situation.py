@@ -68,8 +68,8 @@ class Instance:
     """One server of one version, as the back end sees it. Times are seconds since 1970.
 
     `changed_at`: since when it is in its phase; `heard_at`: when it last answered; `drain_asked_at`: when it was
-    told to stop accepting. `reason` (one line) and `log` (its last lines) tell why it failed; `final` says that
-    the same version would fail again. `pid` is 0 where the back end has no such thing.
+    told to stop accepting. `reason` (one line) and `log` (its last lines) tell why it failed, or is not ready yet;
+    `final` says that the same version would fail again. `pid` is 0 where the back end has no such thing.
     """
 
     slot: Slot

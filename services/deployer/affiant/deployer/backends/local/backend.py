@@ -19,7 +19,7 @@ from affiant.common.events import ModelSpec
 from affiant.common.serving import BusAccess, ServerConfig
 from affiant.deployer.backends.artifacts import Artifacts, WrongDigest
 from affiant.deployer.backends.local import control
-from affiant.deployer.backends.local.folders import Folders, prune
+from affiant.deployer.backends.local.folders import Folders
 from affiant.deployer.backends.local.listeners import Listeners
 from affiant.deployer.backends.local.process import Process, find, spawn
 from affiant.deployer.backends.local.server import STATUS_SECONDS, Server
@@ -167,7 +167,7 @@ class LocalBackend:
             replica=server.replica,
             bus=self._bus,
             data_dir=str(records),
-            control_socket=str(self._folders.run / f"{token}.sock"),
+            control_socket=str(self._folders.control_socket(token)),
             listen_fd=listener.fileno(),
             host=host,
             port=port,
@@ -237,7 +237,7 @@ class LocalBackend:
 
     def _prune(self) -> None:
         running = {server.process.folder for server in self._servers.values() if server.process is not None}
-        prune(self._folders.servers, running)
+        self._folders.prune(running)
 
 
 async def _cancel(work: asyncio.Task[None] | None) -> None:

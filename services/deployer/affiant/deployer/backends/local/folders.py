@@ -48,6 +48,18 @@ class Folders:
         """What the slot's servers keep; shared by all of them, so that one may publish what another left behind."""
         return self.root / "records" / f"{slot.model}.{slot.alias}"
 
+    def control_socket(self, token: str) -> Path:
+        """Where the server of this token listens to the deployer."""
+        return self.run / f"{token}.sock"
+
+    def prune(self, running: set[Path]) -> None:
+        """Remove what servers that ended left, but for the latest: their logs tell what happened."""
+        ended = [folder for folder in self.servers.iterdir() if folder not in running]
+        ended.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
+        for folder in ended[KEPT_SERVERS:]:
+            shutil.rmtree(folder, ignore_errors=True)
+            self.control_socket(folder.name).unlink(missing_ok=True)
+
 
 def folders_below(data_dir: Path) -> Folders:
     """The folders of a back end that keeps its things in `data_dir`; `make` makes them."""
@@ -69,11 +81,3 @@ def _make_private(folder: Path) -> None:
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) & 0o077:
         raise Problem(f"{folder} is not a private folder of this user", hint="remove it, or set another data_dir")
-
-
-def prune(servers: Path, running: set[Path]) -> None:
-    """Remove the folders of servers that ended, but for the latest: their logs tell what happened."""
-    ended = [folder for folder in servers.iterdir() if folder not in running]
-    ended.sort(key=lambda folder: folder.stat().st_mtime, reverse=True)
-    for folder in ended[KEPT_SERVERS:]:
-        shutil.rmtree(folder, ignore_errors=True)

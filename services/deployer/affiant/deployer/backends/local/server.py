@@ -37,6 +37,7 @@ class Server:
     drain_asked_at: float | None = None
     reason: str = ""
     final: bool = False
+    reported: bool = False
     process: Process | None = None
     work: asyncio.Task[None] | None = None
 
@@ -54,9 +55,15 @@ class Server:
             drain_asked_at=self.drain_asked_at,
             pid=self.process.pid if self.process else 0,
             reason=self.reason,
-            log=self.process.log_tail() if self.process and self.phase == "failed" else "",
+            log=self._log(),
             final=self.final,
         )
+
+    def _log(self) -> str:
+        """Its last lines, where they are all there is to tell why: a server that reports its failure says it itself."""
+        if self.process is None or self.phase not in ("starting", "failed") or self.reported:
+            return ""
+        return self.process.log_tail()
 
     def enter(self, phase: Phase) -> None:
         """Go to another phase, if it is another."""
@@ -99,10 +106,13 @@ class Server:
             return
         self.heard_at = time.time()
         self.process.pid = self.process.pid or status.pid
+        self.reported = status.state == "failed"
         if status.state == "failed":
             self.fail(status.detail or "the model server reports that it failed")
-        else:
-            self.enter(status.state)
+            return
+        # Only while it starts does its detail say what keeps it from being ready.
+        self.reason = status.detail if status.state == "starting" else ""
+        self.enter(status.state)
 
     async def drain(self, timeout: float) -> None:
         """Tell it to drain; it answers when that is done. One that cannot be told so yet is sent SIGTERM."""
