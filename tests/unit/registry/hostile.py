@@ -169,6 +169,17 @@ def regression() -> bytes:
     return _model([helper.make_node("Neg", ["x"], ["y"])])
 
 
+def fixed_batch() -> bytes:
+    """A model that takes one row at a time."""
+    return _model([helper.make_node("Neg", ["x"], ["y"])], [_value("x", shape=(1, 1))], [_value("y", shape=(1, 1))])
+
+
+def integers() -> bytes:
+    """One integer column `k`, answered as it came."""
+    nodes = [helper.make_node("Identity", ["k"], ["y"])]
+    return _model(nodes, [_value("k", TensorProto.INT64)], [_value("y", TensorProto.INT64)])
+
+
 def classifier(
     *,
     classes: list[str] | list[int],

@@ -106,7 +106,8 @@ def _values(table: Table, column: Column) -> Array:
     read_cell = _reader(column.datatype)
     values = [_cell(read_cell, cell, column, number) for number, cell in enumerate(cells, 1)]
     try:
-        array: Array = np.array(values).astype(DTYPES[column.datatype], casting="unsafe")
+        with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is told below, with its column
+            array: Array = np.array(values).astype(DTYPES[column.datatype], casting="unsafe")
     except OverflowError as error:
         raise Unfit(f"column {column.name!r} of the background data does not fit {column.datatype}") from error
     if array.dtype.kind in "iu" and any(int(a) != v for a, v in zip(array, values, strict=True)):

@@ -77,7 +77,7 @@ class Entry:
 
 def check_model_name(name: str) -> None:
     """Raises `Problem` (422) unless `name` is a DNS label: it becomes a subject, a path and a Kubernetes name."""
-    if not MODEL_NAME.match(name):
+    if not MODEL_NAME.fullmatch(name):
         raise Problem(
             f"{name!r} cannot be a model's name",
             status=422,

@@ -12,7 +12,7 @@ from typing import BinaryIO
 from affiant.common.errors import NotFound, Problem
 from affiant.common.ids import uuid7
 
-DIGEST = re.compile(r"^sha256:([0-9a-f]{64})$")
+DIGEST = re.compile(r"sha256:([0-9a-f]{64})")
 CHUNK = 1024 * 1024
 LEFT_OVER_SECONDS = 3600.0
 
@@ -79,7 +79,7 @@ class Artifacts:
         return path
 
     def _path(self, digest: str) -> Path:
-        match = DIGEST.match(digest)
+        match = DIGEST.fullmatch(digest)
         if match is None:
             raise Problem(f"{digest[:80]!r} is no digest", status=422, hint="A digest is sha256: and 64 hex digits.")
         return self.kept / match[1][:2] / match[1]

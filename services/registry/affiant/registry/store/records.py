@@ -194,7 +194,8 @@ class Records:
         """Whether the row was new. Each database has its own words for this."""
         dialect = postgresql if self.connection.dialect.name == "postgresql" else sqlite
         statement = dialect.insert(table).values(**values).on_conflict_do_nothing()
-        return self.connection.execute(statement).rowcount == 1
+        # Asked for by RETURNING: psycopg's row count does not tell.
+        return self.connection.execute(statement.returning(*table.primary_key)).one_or_none() is not None
 
 
 def _of(version: Version) -> Any:
