@@ -19,7 +19,7 @@ from affiant.explainer.actions.predictions import OWNER, Predictions, expired
 from affiant.explainer.backends.artifacts import ArtifactSource
 from affiant.explainer.domain import Job
 from affiant.explainer.methods.errors import WorkerLost
-from affiant.explainer.methods.messages import CannotExplain, Explain, Explained
+from affiant.explainer.methods.messages import CannotExplain, Explain, Explained, ModelFiles
 from affiant.explainer.methods.pool import Worker
 from affiant.explainer.settings import ExplainerSettings
 from affiant.explainer.store import Store
@@ -127,7 +127,7 @@ class Work:
             await self._fail(job, job.fault or "the version is not known any more")
             return
         try:
-            files = await self._artifacts.files(spec)
+            files = await self._files(spec)
         except Unavailable as error:
             log.warning("explanation postponed", reason=error.message)
             later = msgspec.structs.replace(_uncounted(job), not_before=self._clock() + AGAIN_SECONDS)
@@ -211,7 +211,7 @@ class Work:
             if spec.digest in worker.warm or self._warm_after.get(spec.digest, 0.0) > now:
                 continue
             try:
-                reason = await worker.preload(await self._artifacts.files(spec))
+                reason = await worker.preload(await self._files(spec))
             except Problem as error:
                 reason = error.message
                 self._warm_after[spec.digest] = now + AGAIN_SECONDS
@@ -219,6 +219,10 @@ class Work:
                 log.warning("version not loaded", model=spec.model, version=spec.version, reason=reason)
             return True
         return False
+
+    async def _files(self, spec: ModelSpec) -> ModelFiles:
+        found = await self._artifacts.files(spec)
+        return ModelFiles(spec, str(found.model), str(found.background))
 
     async def _measure(self) -> None:
         counts = await asyncio.to_thread(self._store.counts)

@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -14,17 +15,24 @@ import structlog
 
 from affiant.common.errors import NotFound, Problem, Unavailable
 from affiant.common.events import ModelSpec
-from affiant.explainer.methods.messages import ModelFiles
 
 log = structlog.get_logger(__name__)
 
 _DIGEST = re.compile(r"^sha256:([0-9a-f]{64})$")
 
 
+@dataclass(frozen=True)
+class Files:
+    """A version's files on this machine."""
+
+    model: Path
+    background: Path
+
+
 class ArtifactSource(Protocol):
     """Where the files of a version come from."""
 
-    async def files(self, spec: ModelSpec) -> ModelFiles:
+    async def files(self, spec: ModelSpec) -> Files:
         """The version's files on this machine. Raises `Unavailable` to be tried again, another `Problem` for good."""
         ...
 
@@ -38,13 +46,11 @@ class RegistryArtifacts:
         self._folder = folder
         self._fetching: dict[str, asyncio.Lock] = {}
 
-    async def files(self, spec: ModelSpec) -> ModelFiles:
+    async def files(self, spec: ModelSpec) -> Files:
         """See `ArtifactSource`."""
         if spec.background_digest is None:
             raise Problem(f"{spec.model} version {spec.version} was registered without a background")
-        model = await self._path(spec.digest)
-        background = await self._path(spec.background_digest)
-        return ModelFiles(spec, str(model), str(background))
+        return Files(await self._path(spec.digest), await self._path(spec.background_digest))
 
     async def _path(self, digest: str) -> Path:
         found = _DIGEST.match(digest)
