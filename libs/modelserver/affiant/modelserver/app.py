@@ -110,7 +110,9 @@ class App:
         server = self._make_server(model)
         serving = self._background(server.run_until_drained())
         self._background(self._buffer.run())
-        await server.accepting.wait()
+        accepting = asyncio.create_task(server.accepting.wait())
+        await asyncio.wait({serving, accepting}, return_when=asyncio.FIRST_COMPLETED)
+        accepting.cancel()
         self._state = "ready"
         log.info("ready", address=server.address, replica=self._config.replica)
         await self._stop.wait()
@@ -126,8 +128,7 @@ class App:
     def _make_server(self, model: Model) -> Server:
         config = self._config
         audit = self._make_audit()
-        who = Identity(config.spec, config.alias, config.replica, self._epoch)
-        inference = self._inference = Inference(model, who, audit, self._metrics.done)
+        inference = self._inference = self._make_inference(model, audit)
 
         def not_ready() -> str:
             return "draining" if self._state == "draining" else audit.trouble()
@@ -138,6 +139,10 @@ class App:
         except OSError as error:
             raise Problem(f"cannot listen on {config.host}:{config.port}: {error.strerror}") from error
         return Server(door, self._listener, config.drain_seconds, config.audit_timeout_seconds)
+
+    def _make_inference(self, model: Model, audit: Audit) -> Inference:
+        who = Identity(self._config.spec, self._config.alias, self._config.replica, self._epoch)
+        return Inference(model, who, audit, self._metrics.done)
 
     def _make_audit(self) -> Audit:
         config = self._config

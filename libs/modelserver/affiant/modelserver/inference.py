@@ -97,10 +97,11 @@ class Inference:
             raise call.refused
         request = protocol.read_request(call.body)
         feed, rows = self._reader.read(request, asked)
-        if rows <= self._model.inline_rows:
+        if rows <= self._model.pace.inline_rows:
             arrays = self._model.run(feed)
         else:
-            arrays = await asyncio.get_running_loop().run_in_executor(self._thread, self._model.run, feed)
+            loop = asyncio.get_running_loop()
+            arrays = await loop.run_in_executor(self._thread, self._model.run_timed, feed, rows)
         return self._answered(ticket, asked, request, arrays)
 
     def _answered(

@@ -25,6 +25,8 @@ INLINE_SECONDS = 0.002
 """A run that takes longer than this leaves the event loop for a thread; a shorter one costs less than the hop."""
 
 _PROBE_ROWS = 64
+_LEARNING_RUNS = 5
+_MOST_ROWS = 100_000
 
 _DATATYPES = {
     "tensor(bool)": "BOOL",
@@ -36,19 +38,48 @@ _DATATYPES = {
 """onnxruntime's names for the datatypes of the protocol."""
 
 
+class Pace:
+    """Which requests are quick enough for the event loop: those of up to `inline_rows` rows.
+
+    Known from warming the model up; else learnt from its first real runs, which take a thread until then.
+    """
+
+    def __init__(self, inline_rows: int | None) -> None:
+        self.inline_rows = inline_rows or 0
+        self._to_learn = _LEARNING_RUNS if inline_rows is None else 0
+        self._best = float("inf")
+
+    def note(self, rows: int, seconds: float) -> None:
+        """A run of `rows` rows took `seconds`. The best of the first runs counts: the others waited for something."""
+        if not self._to_learn:
+            return
+        self._best = min(self._best, seconds / rows)
+        self._to_learn -= 1
+        if not self._to_learn:
+            self.inline_rows = _inline_rows(0.0, self._best)
+            log.info("pace of the model learnt", inline_rows=self.inline_rows)
+
+
 @dataclass(frozen=True)
 class Model:
-    """A model that is loaded and warm. Requests of up to `inline_rows` rows are quick enough for the event loop."""
+    """A model that is loaded."""
 
     spec: ModelSpec
     session: Any
     slots: dict[str, Slot]
     outputs: list[str]
-    inline_rows: int
+    pace: Pace
 
     def run(self, feed: dict[str, Array]) -> list[Array]:
         """The outputs, in the order of `outputs`; raises what onnxruntime raises."""
         arrays: list[Array] = self.session.run(self.outputs, feed)
+        return arrays
+
+    def run_timed(self, feed: dict[str, Array], rows: int) -> list[Array]:
+        """As `run`, for a thread; the pace learns from it."""
+        started = time.perf_counter()
+        arrays = self.run(feed)
+        self.pace.note(rows, time.perf_counter() - started)
         return arrays
 
 
@@ -60,7 +91,7 @@ def load(spec: ModelSpec, path: Path) -> Model:
     _check_signature(session, slots, outputs)
     rows = _warm(session, slots, outputs)
     log.info("model loaded", digest=spec.digest, inline_rows=rows)
-    return Model(spec, session, slots, outputs, rows)
+    return Model(spec, session, slots, outputs, Pace(rows))
 
 
 def _registered_bytes(spec: ModelSpec, path: Path) -> bytes:
@@ -81,7 +112,7 @@ def _session(data: bytes) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what goes wrong is raised, too, and then logged by us
     try:
         # From bytes onnxruntime refuses external data; with its fallback a failed load would be tried twice.
         return onnxruntime.InferenceSession(
@@ -103,19 +134,23 @@ def _check_signature(session: Any, slots: dict[str, Slot], outputs: list[str]) -
             raise Problem(f"output {name!r} is registered, but the model gives {gives.get(name, 'nothing')}")
 
 
-def _warm(session: Any, slots: dict[str, Slot], outputs: list[str]) -> int:
-    """Run the model a few times and say how many rows are quick; 0 when it must always leave the event loop."""
+def _warm(session: Any, slots: dict[str, Slot], outputs: list[str]) -> int | None:
+    """Run the model a few times and say how many rows are quick; `None` when it does not take blank values."""
     try:
         one = _seconds(session, outputs, _blank(slots, 1))
         many = _seconds(session, outputs, _blank(slots, _PROBE_ROWS))
     except Exception as error:
-        # Some models refuse blank values. They may answer real ones; their speed is unknown, so a thread it is.
-        log.warning("the model could not be warmed with blank values", reason=str(error))
+        # An encoder that knows its categories refuses the empty text. That is no fault of the model.
+        log.info("the model takes no blank values; it warms up with its first requests", reason=str(error))
+        return None
+    return _inline_rows(one, max((many - one) / (_PROBE_ROWS - 1), 0.0))
+
+
+def _inline_rows(base: float, per_row: float) -> int:
+    """How many rows take at most `INLINE_SECONDS`, when each call costs `base` and each row `per_row` seconds."""
+    if base + per_row > INLINE_SECONDS:
         return 0
-    if one > INLINE_SECONDS:
-        return 0
-    per_row = max((many - one) / (_PROBE_ROWS - 1), 1e-9)
-    return max(1, min(int((INLINE_SECONDS - one) / per_row), 100_000))
+    return min(int((INLINE_SECONDS - base) / max(per_row, 1e-9)), _MOST_ROWS)
 
 
 def _blank(slots: dict[str, Slot], rows: int) -> dict[str, Array]:
