@@ -72,8 +72,10 @@ class Registration:
             raise
 
     async def _examine(self, upload: Upload, received: _Received) -> Examination:
-        checks = [self._check_size(received), _check_digest(upload.stated_digest, received.model.digest)]
-        if not all(check.passed for check in checks):
+        checks = [self._check_size(received)]
+        if checks[-1].passed:
+            checks.append(_check_digest(upload.stated_digest, received.model.digest))
+        if not checks[-1].passed:
             return Examination(checks=checks)
         background = received.background.path if received.background else None
         found = await self.examiner.examine(received.model.path, background, upload.manifest)
@@ -91,7 +93,7 @@ class Registration:
         return Check(name="size", passed=True, detail=", ".join(f"{n} {f.size} bytes" for n, f, _ in sizes))
 
     async def _refuse(self, model: str, received: _Received, checks: list[Check], order: Order) -> Problem:
-        failed = checks[-1] if checks and not checks[-1].passed else next(c for c in checks if not c.passed)
+        failed = checks[-1]
         digest = received.model.digest
         log.info("model refused", model=model, author=order.person, check=failed.name, digest=digest)
         await self.store.transact(

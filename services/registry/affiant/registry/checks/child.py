@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -61,6 +62,8 @@ class Report:
 def limit(limits: Limits) -> None:
     """Take from this process what an examination does not need: memory, time, writing files, core dumps."""
     resource.setrlimit(resource.RLIMIT_CPU, (limits.cpu_seconds, limits.cpu_seconds + 1))
+    # The service ends us at its deadline; should the service itself be killed, nobody else would.
+    signal.setitimer(signal.ITIMER_REAL, limits.wall_seconds + 2.0)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if sys.platform != "darwin":  # macOS knows RLIMIT_AS but refuses to set it
