@@ -162,6 +162,49 @@ async def test_a_version_that_reports_that_it_failed_is_not_served(deployer: Dep
     assert said.event.reason.startswith("the model does not load")
 
 
+async def test_a_version_that_never_gets_ready_is_given_up_and_the_old_one_goes_on(
+    tmp_path: Path, nats_server: NatsServer, declared: Client
+) -> None:
+    deployer = Deployer(tmp_path / "deployer", nats_server.url, READY_TIMEOUT_SECONDS="1.5")
+    deployer.start()
+    try:
+        bus = Bus(declared, deployer)
+        await bus.promotes(fake_spec(1), fake_file(1))
+        await deployer.until_serving(1)
+        await bus.promotes(fake_spec(2, fake="never-ready"), fake_file(2))
+        [_, said] = await bus.said(at_least=2)
+        assert isinstance(said.event, ModelDeploymentFailed)
+        assert said.event.reason == "the model server was not ready within 1.5 s"
+        assert said.event.still_serving == 1
+    finally:
+        deployer.clear_away()
+
+
+async def test_a_version_that_keeps_crashing_is_reported_after_the_third_time(deployer: Deployer, bus: Bus) -> None:
+    await bus.promotes(fake_spec(1, fake="crash-later"), fake_file(1))
+    said = await bus.said(at_least=4, seconds=20)
+    kinds = [type(one.event) for one in said[:4]]
+    assert kinds == [ModelDeployed, ModelDeployed, ModelDeployed, ModelDeploymentFailed]
+    assert "exit code 4" in said[3].event.reason  # type: ignore[union-attr]
+
+
+async def test_what_happens_while_the_bus_is_away_is_published_when_it_is_back(
+    deployer: Deployer, bus: Bus, nats_server: NatsServer
+) -> None:
+    await bus.promotes(fake_spec(1), fake_file(1))
+    found = await deployer.until_serving(1)
+    assert len(await bus.said(at_least=1)) == 1
+    nats_server.kill()
+    os.kill(found["replicas"][0]["pid"], signal.SIGKILL)
+    await deployer.until(lambda now: now[0]["state"] == "serving" and now[0]["replicas"][0]["restarts"] == 1)
+    assert (await answer(found["url"]))["version"] == 1
+    nats_server.start()
+    async with asyncio.timeout(20):
+        while not bus.js._nc.is_connected:
+            await asyncio.sleep(0.05)
+    assert len(await bus.said(at_least=2)) == 2
+
+
 async def test_a_file_with_another_digest_is_refused_until_a_new_promotion(deployer: Deployer, bus: Bus) -> None:
     await bus.promotes(fake_spec(1), fake_file(1))
     await deployer.until_serving(1)
