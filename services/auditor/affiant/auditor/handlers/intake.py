@@ -30,9 +30,10 @@ log = structlog.get_logger(__name__)
 Record = Callable[[Sequence[Arrival]], Awaitable[Outcome]]
 
 SOURCES = (bus.AUDITOR_MODELS, bus.AUDITOR_PREDICTIONS, bus.AUDITOR_EXPLANATIONS)
-PROGRESS_SECONDS = 8.0
-"""How often the bus is told that held messages are being worked on; well below the shortest `ack_wait` (30 s)."""
+PROGRESS_SECONDS = min(durable.ack_wait_seconds for durable in SOURCES) / 4
+"""How often the bus is told that held messages are being worked on: before it would deliver them again."""
 RETRY_SECONDS = 0.5
+STOP_SECONDS = 5.0
 
 
 class Intake:
@@ -50,15 +51,31 @@ class Intake:
         self._full = asyncio.Event()
         self._pulls = {durable.name: Pull(nats, durable, 3 * batch, self._deliver) for durable in SOURCES}
         self._last_progress = time.monotonic()
+        self._keeping: asyncio.Future[None] | None = None
 
     async def run(self) -> None:
-        """Gather, record, ack, until cancelled."""
+        """Gather, record, ack, until cancelled; then finish the batch under way and hand back the rest."""
         for pull in self._pulls.values():
             await pull.start()
-        while True:
-            batch = await self._gather()
-            if batch:
-                await self._keep(batch)
+        try:
+            while True:
+                if batch := await self._gather():
+                    self._keeping = asyncio.ensure_future(self._keep(batch))
+                    await asyncio.shield(self._keeping)
+        finally:
+            await self._hand_back()
+
+    async def _hand_back(self) -> None:
+        """Nack what is held and not acked: the next process gets it at once, not when `ack_wait` is over."""
+        if self._keeping is not None and not self._keeping.done():
+            await asyncio.wait({self._keeping}, timeout=STOP_SECONDS)
+            self._keeping.cancel()
+        for pull in self._pulls.values():
+            await pull.stop()
+        with suppress(NatsError):
+            for pull in self._pulls.values():
+                for reply in list(pull.held):
+                    await self._nats.publish(reply, b"-NAK")
 
     def oldest(self, durable: str) -> float | None:
         """When the bus took the oldest message that is not durable here, in seconds since 1970: of those that are
@@ -142,6 +159,7 @@ class Intake:
         """
         failed = set()
         for fault in faults:
+            await self._progress()
             try:
                 await self._dead_letter(fault)
             except MaxPayloadError:

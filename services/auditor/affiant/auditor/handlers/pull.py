@@ -15,6 +15,7 @@ import msgspec
 import structlog
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from affiant.auditor.domain.arrival import Arrival
 from affiant.common import bus
@@ -47,6 +48,7 @@ class Pull:
         self._deliver = deliver
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}"
         self._inbox = ""
+        self._subscription: Subscription | None = None
         self._expected = 0
         self._expires = 0.0
         self._reconnects = 0
@@ -54,7 +56,12 @@ class Pull:
     async def start(self) -> None:
         """Listen for what will be delivered."""
         self._inbox = self._nats.new_inbox()
-        await self._nats.subscribe(self._inbox, cb=self._receive)
+        self._subscription = await self._nats.subscribe(self._inbox, cb=self._receive)
+
+    async def stop(self) -> None:
+        """Take no more; what is under way to here is delivered again later."""
+        if self._subscription is not None and not self._nats.is_closed:
+            await self._subscription.unsubscribe()
 
     async def ask(self) -> None:
         """Ask for more where there is room and the last request has (almost) been answered; cheap to repeat."""
