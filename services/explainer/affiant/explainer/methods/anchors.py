@@ -16,8 +16,8 @@ import numpy as np
 from affiant.common.events import Anchor
 from affiant.explainer.methods.libraries import AnchorTabular, TabularSampler
 from affiant.explainer.methods.predictor import Predictor
-from affiant.explainer.methods.sentences import anchor_sentence
-from affiant.explainer.methods.table import MISSING, Coding, Matrix, number_text
+from affiant.explainer.methods.sentences import anchor_sentence, clause
+from affiant.explainer.methods.table import Matrix
 
 THRESHOLD = 0.95
 CACHE_BATCHES = 500
@@ -130,37 +130,6 @@ def find_anchor(predictor: Predictor, row: Matrix, label: str | int, seed: int) 
         sentence=anchor_sentence(clauses, precision, coverage, THRESHOLD, success, label),
     )
     return anchor, _warnings(anchor)
-
-
-def clause(coding: Coding, code: float, edges: Matrix | None, allowed: set[int] | None) -> str:
-    """A clause in words: a category, or the interval that the allowed bins make up, missing values included."""
-    name = coding.column.name
-    if edges is None or allowed is None:
-        value = coding.value(code)
-        return f"{name} is missing" if value is None else f"{name} = {_category_text(value)}"
-    low, high = min(allowed), max(allowed)
-    above = edges[low - 1] if low > 0 else None
-    upto = edges[high] if high < len(edges) else None
-    if upto is not None and upto <= MISSING:
-        return f"{name} is missing"
-    with_missing = bool(above is None and edges[0] <= MISSING)
-    if above is not None and above <= MISSING:
-        above = None
-    return _interval(name, above, upto) + (" or missing" if with_missing else "")
-
-
-def _interval(name: str, above: float | None, upto: float | None) -> str:
-    if above is None and upto is None:
-        return f"{name} is given"
-    if above is None:
-        return f"{name} ≤ {number_text(float(upto or 0.0))}"
-    if upto is None:
-        return f"{name} > {number_text(above)}"
-    return f"{number_text(above)} < {name} ≤ {number_text(upto)}"
-
-
-def _category_text(value: object) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _search(predictor: Predictor, seed: int) -> _Search:

@@ -1,9 +1,11 @@
-"""An anchor as a sentence that a person reads, with no more precision than it has."""
+"""An anchor in words: its clauses read off the bins, and one sentence with no more precision than it has."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+
+from affiant.explainer.methods.table import MISSING, Coding, Matrix, number_text
 
 
 def anchor_sentence(
@@ -28,3 +30,34 @@ def percent(share: float) -> str:
     # The small addition keeps 0.29 * 100 = 28.999999999999996 from becoming 28.
     whole = math.floor(share * 100 + 1e-9)
     return "under 1 %" if whole == 0 and share > 0 else f"{whole} %"
+
+
+def clause(coding: Coding, code: float, edges: Matrix | None, allowed: set[int] | None) -> str:
+    """A clause in words: a category, or the interval that the allowed bins make up, missing values included."""
+    name = coding.column.name
+    if edges is None or allowed is None:
+        value = coding.value(code)
+        return f"{name} is missing" if value is None else f"{name} = {_category_text(value)}"
+    low, high = min(allowed), max(allowed)
+    above = edges[low - 1] if low > 0 else None
+    upto = edges[high] if high < len(edges) else None
+    if upto is not None and upto <= MISSING:
+        return f"{name} is missing"
+    with_missing = bool(above is None and edges[0] <= MISSING)
+    if above is not None and above <= MISSING:
+        above = None
+    return _interval(name, above, upto) + (" or missing" if with_missing else "")
+
+
+def _interval(name: str, above: float | None, upto: float | None) -> str:
+    if above is None and upto is None:
+        return f"{name} is given"
+    if above is None:
+        return f"{name} ≤ {number_text(float(upto or 0.0))}"
+    if upto is None:
+        return f"{name} > {number_text(above)}"
+    return f"{number_text(above)} < {name} ≤ {number_text(upto)}"
+
+
+def _category_text(value: object) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

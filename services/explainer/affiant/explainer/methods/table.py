@@ -245,7 +245,9 @@ def _edges(values: Matrix) -> list[float]:
         return [float(distinct[0])]
     if len(distinct) <= FEW_VALUES:
         return [float(value) for value in distinct[:-1]]
-    return _parting(values, [float(f"{edge:.{EDGE_DIGITS}g}") for edge in np.quantile(values, QUARTILES)])
+    return _parting(
+        values, [float(f"{edge:.{EDGE_DIGITS}g}") for edge in np.quantile(values, QUARTILES, method="lower")]
+    )
 
 
 def _parting(values: Matrix, candidates: list[float]) -> list[float]:
