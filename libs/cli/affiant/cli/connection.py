@@ -14,6 +14,7 @@ from nats.errors import Error as NatsError
 
 from affiant.cli import record
 from affiant.cli.home import Home
+from affiant.cli.services import NOT_RUNNING
 from affiant.common import bus
 from affiant.common.errors import Problem, Unavailable
 
@@ -41,14 +42,15 @@ async def connected(home: Home, user: str, url: str = "") -> AsyncIterator[Clien
             name=f"affiant-cli-{user}",
             inbox_prefix=bus.inbox_prefix(user).encode(),
             allow_reconnect=False,
+            # Without these two nats-py goes on trying for two minutes before it says that nobody is there.
+            max_reconnect_attempts=1,
+            reconnect_time_wait=0,
             connect_timeout=5,
             error_cb=on_error,
         )
     except (OSError, NatsError, TimeoutError) as error:
-        words = "; ".join(refused) or str(error) or type(error).__name__
-        raise Unavailable(
-            f"the bus at {address} does not let {user} in: {words}", hint="is it running? try: affiant up"
-        ) from error
+        words = refused[-1] if refused else str(error) or type(error).__name__
+        raise Unavailable(f"the bus at {address} does not let {user} in: {words}", hint=NOT_RUNNING) from error
     try:
         yield client
     except (NatsError, TimeoutError) as error:

@@ -108,7 +108,7 @@ def _bytes(file: Path) -> bytes:
         raise NotFound(f"cannot read {file}: {error.strerror}") from error
 
 
-def models(session: Session, which: Annotated[str | None, typer.Argument(metavar="[MODEL[/VERSION]]")] = None) -> None:
+def models(session: Session, which: Annotated[str | None, typer.Argument(metavar="MODEL[/VERSION]")] = None) -> None:
     """List the models, one model's versions, or everything about one version.
 
     affiant models

@@ -1,0 +1,282 @@
+"""The commands as people and scripts type them, with a fake in place of the services."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from affiant.cli import home as homes
+from affiant.cli import record
+from affiant.cli.app import main
+from affiant.cli.home import Home
+from affiant.cli.record import Entry, Record
+from affiant.common import bus
+from tests.unit.cli.fake_services import FakeServices
+
+SPEC: dict[str, Any] = {
+    "model": "loan",
+    "version": 1,
+    "size_bytes": 1234,
+    "inputs": [{"name": "income", "datatype": "FP32", "shape": [-1, 1]}],
+    "outputs": [],
+    "columns": [{"name": "income", "kind": "numeric", "datatype": "FP32", "input": "income"}],
+    "protected": ["race"],
+    "decision": {"label_output": "l", "probability_output": "p", "classes": ["no", "yes"], "favourable": "yes"},
+}
+VERSION: dict[str, Any] = {
+    "model": "loan",
+    "version": 1,
+    "digest": "sha256:" + "0" * 64,
+    "state": "registered",
+    "author": "ana",
+    "registered_at": "2026-11-23T10:00:00.000000Z",
+    "aliases": ["champion"],
+    "spec": SPEC,
+    "checks": [{"name": "digest", "passed": True, "detail": "as sent"}],
+    "deployment": None,
+}
+INFERRED = {
+    "model_name": "loan",
+    "model_version": "1",
+    "parameters": {"prediction_id": "p1"},
+    "outputs": [
+        {"name": "l", "datatype": "BYTES", "shape": [1], "data": ["no"]},
+        {"name": "p", "datatype": "FP32", "shape": [1, 2], "data": [0.75, 0.25]},
+    ],
+}
+
+
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
+
+
+Affiant = Callable[..., Done]
+
+
+@pytest.fixture
+def services() -> Iterator[FakeServices]:
+    fake = FakeServices()
+    fake.start()
+    yield fake
+    fake.stop()
+
+
+@pytest.fixture
+def home(tmp_path: Path, services: FakeServices) -> Home:
+    home = Home(tmp_path / "home")
+    homes.prepare(home)
+    record.write(home, Record("nats://127.0.0.1:1", dict.fromkeys(bus.SERVICES, Entry(services.url))))
+    return home
+
+
+@pytest.fixture
+def affiant(home: Home, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Affiant:
+    monkeypatch.delenv("AFFIANT_AS", raising=False)
+    monkeypatch.setenv("AFFIANT_HOME", str(home.path))
+
+    def run(*arguments: str) -> Done:
+        with pytest.raises(SystemExit) as ended:
+            main(list(arguments))
+        printed = capsys.readouterr()
+        code = ended.value.code
+        return Done(code if isinstance(code, int) else 0, printed.out, printed.err)
+
+    return run
+
+
+def deploy(services: FakeServices) -> None:
+    one = {"model": "loan", "alias": "champion", "version": 1, "state": "serving", "url": services.url, "replicas": []}
+    services.answers |= {
+        "GET /v1/deployments": (200, {"deployments": [one]}),
+        "GET /v1/models/loan/versions/1": (200, VERSION),
+        "POST /v2/models/loan/infer": (200, INFERRED),
+    }
+
+
+def test_a_command_speaks_with_the_token_of_its_person(affiant: Affiant, services: FakeServices, home: Home) -> None:
+    services.answers["GET /v1/models"] = (200, [])
+    affiant("models")
+    affiant("models", "--as", "iris")
+    assert [one.token for one in services.asked] == [home.token("ana"), home.token("iris")]
+
+
+def test_registering_sends_the_file_the_background_and_the_manifest(
+    affiant: Affiant, services: FakeServices, tmp_path: Path
+) -> None:
+    services.answers["POST /v1/models/loan/versions"] = (201, VERSION)
+    (tmp_path / "m.onnx").write_bytes(b"the model")
+    (tmp_path / "b.csv").write_text("income\n1\n")
+    given = ["--name", "loan", "--favourable", "1", "--protected", "race,sex", "--tag", "team=risk"]
+    done = affiant("register", str(tmp_path / "m.onnx"), "--background", str(tmp_path / "b.csv"), *given)
+
+    assert done.code == 0
+    assert "loan/1 is registered" in done.out
+    assert "✓ digest: as sent" in done.out
+    sent = services.asked[0].body
+    assert b"the model" in sent
+    assert b"income\n1" in sent
+    assert b'"favourable": 1, ' in sent
+    assert b'"protected": ["race", "sex"]' in sent
+    assert b'"tags": {"team": "risk"}' in sent
+
+
+def test_a_refused_model_shows_every_check_and_exit_code_6(
+    affiant: Affiant, services: FakeServices, tmp_path: Path
+) -> None:
+    checks = [{"name": "operators", "passed": False, "detail": "domain evil is not allowed"}]
+    services.answers["POST /v1/models/loan/versions"] = (422, {"error": "refused", "hint": "", "checks": checks})
+    (tmp_path / "m.onnx").write_bytes(b"x")
+    done = affiant("register", str(tmp_path / "m.onnx"), "--name", "loan")
+
+    assert done.code == 6
+    assert "✗ operators: domain evil is not allowed" in done.err
+
+
+def test_an_author_who_approves_is_told_to_ask_another_person(affiant: Affiant, services: FakeServices) -> None:
+    error = {"error": "ana registered loan/1; another person must approve it", "hint": ""}
+    services.answers["POST /v1/models/loan/versions/1/promote"] = (403, error)
+    done = affiant("promote", "loan/1")
+
+    assert done.code == 4
+    assert "ana registered loan/1" in done.err
+    assert "another person must: add --as ben" in done.err
+
+
+def test_a_missing_role_names_somebody_who_has_it(affiant: Affiant, services: FakeServices) -> None:
+    error = {"error": "ana may not do this: it needs the role auditor", "hint": "ana has: author"}
+    services.answers["GET /v1/predictions/p1"] = (403, error)
+    assert "iris is an auditor: add --as iris" in affiant("prediction", "p1").err
+
+
+def test_predicting_shows_decision_score_version_and_id(affiant: Affiant, services: FakeServices) -> None:
+    deploy(services)
+    done = affiant("predict", "loan", "--row", '{"income": 12, "race": "b"}')
+
+    assert done.code == 0
+    assert "no (adverse)" in done.out
+    assert "0.250" in done.out
+    assert "loan/1" in done.out
+    assert "p1" in done.out
+    sent = services.asked[-1].json["inputs"]
+    assert [(tensor["name"], tensor["data"]) for tensor in sent] == [("income", [12.0]), ("race", ["b"])]
+
+
+def test_predicting_from_a_file_sends_one_request_for_each_row(
+    affiant: Affiant, services: FakeServices, tmp_path: Path
+) -> None:
+    deploy(services)
+    (tmp_path / "a.csv").write_text("income,zip\n1,a\n2,b\n3,c\n")
+    done = affiant("predict", "loan", "--csv", str(tmp_path / "a.csv"), "--rows", "2-3", "--output", "json")
+
+    assert [one["row"] for one in json.loads(done.out)["predictions"]] == [2, 3]
+    sent = [one.json["inputs"][0]["data"] for one in services.asked if one.path.endswith("/infer")]
+    assert sent == [[2.0], [3.0]]
+
+
+def test_predicting_with_a_version_that_is_not_deployed_says_which_is(affiant: Affiant, services: FakeServices) -> None:
+    deploy(services)
+    done = affiant("predict", "loan/2", "--row", "{}")
+    assert done.code == 5
+    assert "loan/2 is not deployed; deployed: loan/1 as champion (serving)" in done.err
+
+
+def test_explaining_waits_until_it_is_done(affiant: Affiant, services: FakeServices) -> None:
+    state = {"prediction_id": "p1", "row": 0, "state": "queued"}
+    failed = {**state, "state": "failed", "reason": "no background"}
+    services.answers |= {
+        "POST /v1/explanations": (202, state),
+        "GET /v1/explanations/p1": (200, {"explanations": [failed]}),
+    }
+    done = affiant("explain", "p1")
+    assert done.code == 1
+    assert "queued…" in done.err
+    assert "no background" in done.err
+
+
+def test_json_output_is_one_document_and_errors_go_to_standard_error(affiant: Affiant, services: FakeServices) -> None:
+    services.answers["GET /v1/deployments"] = (200, {"deployments": []})
+    assert json.loads(affiant("deployments", "--output", "json").out) == {"deployments": []}
+
+    done = affiant("models", "nothing", "--output", "json")
+    assert (done.code, done.out) == (5, "")
+    assert json.loads(done.err)["error"] == "there is no such thing"
+
+
+def test_a_service_that_is_away_is_named_with_what_to_do(affiant: Affiant, home: Home) -> None:
+    record.write(home, Record("nats://127.0.0.1:1", dict.fromkeys(bus.SERVICES, Entry("http://127.0.0.1:1"))))
+    done = affiant("models")
+    assert done.code == 3
+    assert "the registry does not answer" in done.err
+    assert "affiant up" in done.err
+
+
+def test_without_an_installation_people_are_told_to_start_one(affiant: Affiant, tmp_path: Path) -> None:
+    done = affiant("models", "--home", str(tmp_path / "none"))
+    assert done.code == 5
+    assert "affiant up" in done.err
+
+
+@pytest.mark.parametrize("command", [["tail"], ["dead-letters", "list"]])
+def test_a_bus_that_is_away_is_said_at_once(affiant: Affiant, command: list[str]) -> None:
+    done = affiant(*command)
+    assert done.code == 3
+    assert "the bus at nats://127.0.0.1:1" in done.err
+
+
+def test_the_doctor_finds_everything_that_is_away(affiant: Affiant) -> None:
+    done = affiant("doctor", "--output", "json")
+    found = {one["subject"]: one for one in json.loads(done.out)["findings"]}
+    assert done.code == 1
+    assert found["home"]["level"] == "good"
+    assert {found[name]["level"] for name in ("up", "bus", "registry", "nats")} == {"problem"}
+    assert all(one["next_step"] for one in found.values() if one["level"] == "problem")
+
+
+def test_a_mistyped_event_is_answered_with_those_that_exist(affiant: Affiant) -> None:
+    done = affiant("tail", "--events", "prediction")
+    assert "prediction_logged" in done.err
+
+
+COMMANDS = [
+    "up",
+    "down",
+    "run",
+    "register",
+    "models",
+    "promote",
+    "rollback",
+    "deprecate",
+    "archive",
+    "history",
+    "champion",
+    "deployments",
+    "predict",
+    "prediction",
+    "explain",
+    "tail",
+    "doctor",
+    "contracts",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_teaches_with_an_example(affiant: Affiant, command: str) -> None:
+    done = affiant(command, "--help")
+    assert done.code == 0
+    assert f"affiant {command}" in done.out.replace("AFFIANT_REGISTRY_NATS_URL=nats://nats:4222 ", "")
+
+
+def test_a_secret_is_never_shown(affiant: Affiant, home: Home) -> None:
+    shown = "".join(
+        done.out + done.err for done in (affiant("doctor"), affiant("models", "--as", "eve"), affiant("down"))
+    )
+    assert all(home.token(person) not in shown for person in homes.PEOPLE)
+    assert all(home.password(user) not in shown for user in homes.NATS_USERS)

@@ -1,0 +1,103 @@
+"""The folder of an installation."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import socket
+from pathlib import Path
+
+import pytest
+
+from affiant.cli import home as homes
+from affiant.cli import natsconf, plans
+from affiant.cli.home import Home
+from affiant.common import auth, bus
+from affiant.common.errors import NotFound
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    home = Home(tmp_path / "home")
+    homes.prepare(home)
+    return home
+
+
+def test_only_its_owner_can_read_it(home: Home) -> None:
+    assert home.path.stat().st_mode & 0o777 == 0o700
+    files = [path for path in home.path.rglob("*") if path.is_file()]
+    assert files
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in files)
+    assert homes.exposed(home) == []
+
+
+def test_a_secret_that_others_may_read_is_found(home: Home) -> None:
+    home.token_file("ana").chmod(0o644)
+    assert homes.exposed(home) == [home.token_file("ana")]
+
+
+def test_preparing_it_again_keeps_secrets_and_ports(home: Home) -> None:
+    before = (home.token("ana"), home.password("registry"), home.ports())
+    homes.prepare(home)
+    assert (home.token("ana"), home.password("registry"), home.ports()) == before
+
+
+def test_every_secret_is_another(home: Home) -> None:
+    secrets = [home.password(user) for user in homes.NATS_USERS] + [home.token(person) for person in homes.PEOPLE]
+    assert len(set(secrets)) == len(secrets)
+    assert min(map(len, secrets)) >= 32
+
+
+def test_the_people_file_holds_hashes_only_and_the_services_read_it(home: Home) -> None:
+    text = home.people_file.read_text()
+    assert all(home.token(person) not in text for person in homes.PEOPLE)
+    assert hashlib.sha256(home.token("ben").encode()).hexdigest() in text
+
+    ben = auth.People.read(str(home.people_file)).with_token(home.token("ben"))
+    assert ben is not None
+    assert (ben.name, ben.roles) == ("ben", frozenset({"approver"}))
+
+
+def test_an_unknown_person_is_told_who_is_known(home: Home) -> None:
+    with pytest.raises(NotFound) as refused:
+        home.token("eve")
+    assert refused.value.hint.startswith("known here: ana, ben, iris, omar")
+
+
+def test_ports_lie_below_those_of_outgoing_connections(home: Home) -> None:
+    ports = home.ports()
+    assert set(ports) == {*bus.SERVICES, "nats", "nats-monitor"}
+    assert len(set(ports.values())) == len(ports)
+    assert all(port < 32_768 for port in ports.values())
+
+
+def test_ports_can_be_given(tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    homes.prepare(home, first_port=8400)
+    assert home.ports()["registry"] == 8400
+    homes.prepare(home)
+    assert home.ports()["nats"] == 8404
+
+
+def test_a_taken_port_is_not_free() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        assert not homes.port_is_free(taken.getsockname()[1])
+
+
+def test_every_user_hears_its_own_inbox_only(home: Home) -> None:
+    accounts = json.loads(natsconf.text(home))["accounts"]
+    users = accounts["AFFIANT"]["users"] + accounts["OUTSIDE"]["users"]
+    assert {user["user"] for user in users} == set(homes.NATS_USERS)
+    for user in users:
+        wanted = [f"_INBOX_{user['user']}.>"] + (["affiant.>"] if user["user"] == "operator" else [])
+        assert user["permissions"]["subscribe"] == wanted
+
+
+def test_a_service_is_told_where_its_secrets_lie_but_not_what_they_are(home: Home) -> None:
+    for service in bus.SERVICES:
+        settings = plans.settings(home, service)
+        assert settings[f"AFFIANT_{service.upper()}_NATS_PASSWORD_FILE"] == str(home.password_file(service))
+        assert home.password(service) not in settings.values()
+        assert home.token(service) not in settings.values()
