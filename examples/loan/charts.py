@@ -72,7 +72,7 @@ def _arrowhead() -> Raw:
 
 # --- when which version answered ------------------------------------------------------------------------------
 
-LEFT, PLOT_TOP, PLOT_HEIGHT, BUCKET = 44, 46, 120, 0.5
+LEFT, PLOT_TOP, PLOT_HEIGHT, BUCKET = 44, 46, 140, 0.5
 
 
 def timeline(answers: Sequence[Answer], moments: Sequence[Moment]) -> Raw:

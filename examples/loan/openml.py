@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -48,10 +49,12 @@ def from_openml() -> pd.DataFrame:
     """Ask OpenML. scikit-learn is imported here: it takes a second, and the cache needs none of it."""
     from sklearn.datasets import fetch_openml
 
-    frame: pd.DataFrame = fetch_openml(
-        "credit-g", version=1, as_frame=True, parser="liac-arff", cache=False, n_retries=1, delay=0.1
-    ).frame
-    return canonical(frame)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # it warns of each retry; the reason is told once, at the end
+        bunch = fetch_openml(
+            "credit-g", version=1, as_frame=True, parser="liac-arff", cache=False, n_retries=1, delay=0.1
+        )
+    return canonical(bunch.frame)
 
 
 def canonical(frame: pd.DataFrame) -> pd.DataFrame:

@@ -184,11 +184,10 @@ def _anchor(outcome: Outcome, case: Case) -> list[Raw]:
         parts = [part for clause in clauses for part in (Raw(" and "), clause)][1:]
         quote = tag("blockquote", "While ", *parts, ", the decision stays ", tag("strong", decided), ".")
     held = (
-        f"That is so for {words.percent(anchor.precision, 1)} of similar cases, whatever else the application "
-        f"says (precision). The condition fits {words.percent(anchor.coverage, 1)} of the people whom the model "
-        "learned from (coverage)."
+        f"In {words.percent(anchor.precision, 1)} of similar cases the model decides the same, whatever else the "
+        f"application says. The condition fits {words.percent(anchor.coverage, 1)} of the people whom it learned from."
     )
-    told = [quote, tag("p", held)]
+    told = [quote, _meter("precision", anchor.precision), _meter("coverage", anchor.coverage), tag("p", held)]
     if not anchor.success:
         told.append(tag("p", "No condition was found that holds in 95 % of cases; this is the best one.", cls="note"))
     told.append(
@@ -199,6 +198,11 @@ def _anchor(outcome: Outcome, case: Case) -> list[Raw]:
         )
     )
     return told + [tag("p", warning, cls="note") for warning in case.warnings]
+
+
+def _meter(title: str, share: float) -> Raw:
+    filled = tag("i", style=f"width:{100 * min(max(share, 0.0), 1.0):.1f}%")
+    return tag("div", tag("span", title), tag("b", filled), tag("span", words.percent(share, 1)), cls="meter")
 
 
 def _steps(case: Case) -> Raw:

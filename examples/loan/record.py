@@ -176,6 +176,10 @@ def complaints(totals: Totals, fairness: tuple[Fairness, ...], flow: Flow, case:
         (totals.explained != totals.denied, f"{totals.denied} denials, but {totals.explained} explained"),
         (case is None and totals.denied, "no denial could be read back from the record"),
         (case and not case.proof, "the record of the denial shown has no proof"),
+        (
+            case and case.proof and not case.proof.verified,
+            "the proof of the denial shown misses the signed root",
+        ),
     ]
     wrong = [f"by {f.column}: the auditor counts other groups than were sent" for f in fairness if not f.recounted]
     return [words for broken, words in rules if broken] + wrong

@@ -120,11 +120,11 @@ def _waterfall(case: Case) -> Table:
 def _fairness(fairness: Fairness) -> Table:
     compared = {comparison.value: comparison for comparison in fairness.comparisons}
     known = any(comparison.truth is not None for comparison in fairness.comparisons)
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="dim", pad_edge=False)
-    for title in ("", "decisions", "approved", "in the table", "parity difference", "impact ratio"):
-        table.add_column(title, justify="left" if not title else "right")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
+    for title in ("", "decisions", "approved", "before", "difference", "ratio"):
+        table.add_column(title, justify="left" if not title else "right", no_wrap=True)
     if known:
-        table.add_column("truth", justify="right")
+        table.add_column("truth", justify="right", no_wrap=True)
     for group in fairness.groups:
         comparison = compared.get(group.value)
         if comparison is None:

@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import httpx
 
@@ -17,7 +17,9 @@ from examples.loan.client import Door
 from examples.loan.outcome import Moment
 from examples.loan.progress import Progress
 from examples.loan.table import Table
-from examples.loan.train import Model, Split
+
+if TYPE_CHECKING:
+    from examples.loan.train import Model, Split
 
 T = TypeVar("T")
 

@@ -17,6 +17,7 @@ from examples.loan.outcome import Check, Outcome, TableFacts, Version
 from examples.loan.progress import Running
 from examples.loan.stage import Stage, until
 from examples.loan.train import Model, background
+from examples.loan.words import plural
 
 CLIENTS = 8
 TRICKLE = 30.0
@@ -31,7 +32,8 @@ async def tell(stage: Stage) -> Outcome:
         await _register(stage, 0, step)
         await _refused(stage, step)
         await _promote(stage, 1, step)
-        url = await _deployed(stage, 1, "deployed", step)
+        url = await _deployed(stage, 1, step)
+        step.say("")
     flow = Flow(
         stage.http, f"{url}/v2/models/{stage.model}/infer", stage.table, stage.parts.held_out.tolist(), CLIENTS,
         stage.began,
@@ -98,7 +100,7 @@ async def _promote(stage: Stage, version: int, step: Running) -> None:
     step.note(f"ben, another person, promotes version {version} to champion")
 
 
-async def _deployed(stage: Stage, version: int, kind: str, step: Running) -> str:
+async def _deployed(stage: Stage, version: int, step: Running) -> str:
     """Wait until the deployer says that `version` answers; the address it answers at."""
     step.say(f"waiting for version {version} to answer")
     deployer, began = stage.door("deployer", "omar"), time.monotonic()
@@ -113,7 +115,7 @@ async def _deployed(stage: Stage, version: int, kind: str, step: Running) -> str
         return ""
 
     url = await until(serving, DEPLOY_SECONDS, f"version {version} does not answer")
-    stage.remember(kind, version, "deployer", f"answers at {url}")
+    stage.remember("deployed", version, "deployer", f"answers at {url}")
     step.note(f"version {version} answers at {url} after {time.monotonic() - began:.1f} s")
     return url
 
@@ -135,10 +137,10 @@ async def _change_version(stage: Stage, flow: Flow) -> None:
         async with flow.trickling(TRICKLE):
             await _register(stage, 1, step)
             await _promote(stage, 2, step)
-            await _deployed(stage, 2, "deployed", step)
+            await _deployed(stage, 2, step)
             wanted = max(10, stage.applications // 5)
             await _answers_from(flow, 2, wanted, step)
-        step.say(f"{len(flow.failures)} failed")
+        step.say(_failures(flow))
 
 
 async def _roll_back(stage: Stage, flow: Flow) -> None:
@@ -148,15 +150,20 @@ async def _roll_back(stage: Stage, flow: Flow) -> None:
             await stage.door("registry", "ben").post(path, {"alias": "champion", "reason": "rehearsing the way back"})
             stage.remember("rolled back", 1, "ben", "rehearsing the way back")
             before = flow.answered_by(1)
-            await _deployed(stage, 1, "deployed", step)
+            await _deployed(stage, 1, step)
             await _answers_from(flow, 1, before + max(10, stage.applications // 10), step)
         await flow.send(max(0, stage.applications - flow.sent))
-        step.say(f"{len(flow.failures)} failed; version 1: {flow.answered_by(1)}, version 2: {flow.answered_by(2)}")
+        step.say(f"{_failures(flow)}; version 1 answered {flow.answered_by(1)}, version 2 {flow.answered_by(2)}")
+
+
+def _failures(flow: Flow) -> str:
+    return f"{plural(len(flow.failures), 'request')} failed" if flow.failures else "no request failed"
 
 
 async def _answers_from(flow: Flow, version: int, count: int, step: Running) -> None:
+    step.say(f"version {version} answers")
+
     async def enough() -> bool:
-        step.say(f"version {version} answers")
         step.count(flow.answered_by(version), count)
         return flow.answered_by(version) >= count
 
@@ -167,7 +174,7 @@ async def _outcome(stage: Stage, flow: Flow, step: Running) -> Outcome:
     totals = await record.totals(stage, flow)
     fairness = await record.fairness(stage, flow)
     case = await record.denied_case(stage)
-    step.say(f"{totals.audited} predictions, {totals.explained} explanations")
+    step.say(f"{plural(totals.audited, 'prediction')}, {plural(totals.explained, 'explanation')}")
     table = stage.table
     return Outcome(
         model=stage.model,

@@ -9,8 +9,8 @@ from examples.loan.markup import Raw, tag, together
 from examples.loan.outcome import Contribution, Waterfall
 
 WIDTH, LABELS, RIGHT, ROW, TOP = 520, 158, 62, 31, 44
-MOST = 9
-"""Columns shown by themselves; the others are added up in one bar."""
+MOST, LEAST = 8, 0.005
+"""Columns shown by themselves, and from which weight on; the others are added up in one bar."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class Bar:
 
 def bars(waterfall: Waterfall) -> list[Bar]:
     """The bars in order, most weight first. They begin at the baseline and end at the output."""
-    shown = [c for c in waterfall.contributions[:MOST] if abs(c.shap) >= 5e-4]
+    shown = [c for c in waterfall.contributions[:MOST] if abs(c.shap) >= LEAST]
     steps = [(_title(c), c.shap) for c in shown]
     others = len(waterfall.contributions) - len(shown)
     if others:

@@ -13,8 +13,9 @@ def percent(share: float, digits: int = 0) -> str:
 
 
 def signed(number: float, digits: int = 3) -> str:
-    """With its sign, and a true minus."""
-    return f"{number:+.{digits}f}".replace("-", MINUS)
+    """With its sign, and a true minus; what rounds to zero has no sign."""
+    text = f"{number:+.{digits}f}"
+    return text[1:] if float(text) == 0 else text.replace("-", MINUS)
 
 
 def points(share: float) -> str:

@@ -25,7 +25,6 @@ from examples.loan.outcome import (
     Waterfall,
 )  # fmt: skip
 
-
 _CHECKS = (Check("digest", True, "as sent"), Check("run", True, "3 rows in 0.1 s"))
 
 
