@@ -43,13 +43,16 @@ class Stream:
 @dataclass(frozen=True)
 class Durable:
     """A durable pull consumer of one service, with explicit acks. Without limit of deliveries on the server: when
-    to give up is decided by `affiant.common.delivery`, which then keeps the message as a dead letter."""
+    to give up is decided by `affiant.common.delivery`, which then keeps the message as a dead letter.
+
+    `ack_wait_seconds` is how long what a killed process held is missed: handlers only write to their own store, and
+    the auditor says that it is still at work while it holds a batch."""
 
     name: str
     service: str
     stream: str
     filters: tuple[str, ...]
-    ack_wait_seconds: float = 30.0
+    ack_wait_seconds: float = 10.0
     max_ack_pending: int = 1_000
 
 
@@ -64,7 +67,7 @@ STREAMS = (MODELS, PREDICTIONS, EXPLANATIONS, AUDIT, DEAD)
 _LOGGED = ("affiant.modelserver.prediction_logged.>", "affiant.outside.prediction_logged.>")
 
 REGISTRY_DEPLOYMENTS = Durable("registry-deployments", "registry", "MODELS", ("affiant.deployer.>",))
-DEPLOYER_MODELS = Durable("deployer-models", "deployer", "MODELS", ("affiant.registry.>",), 60.0)
+DEPLOYER_MODELS = Durable("deployer-models", "deployer", "MODELS", ("affiant.registry.>",))
 EXPLAINER_MODELS = Durable("explainer-models", "explainer", "MODELS", ("affiant.registry.>",))
 EXPLAINER_PREDICTIONS = Durable("explainer-predictions", "explainer", "PREDICTIONS", _LOGGED)
 AUDITOR_MODELS = Durable("auditor-models", "auditor", "MODELS", ("affiant.registry.>", "affiant.deployer.>"))
@@ -77,7 +80,7 @@ AUDITOR_PREDICTIONS = Durable(
     20_000,
 )
 AUDITOR_EXPLANATIONS = Durable(
-    "auditor-explanations", "auditor", "EXPLANATIONS", ("affiant.explainer.>",), 60.0, 20_000
+    "auditor-explanations", "auditor", "EXPLANATIONS", ("affiant.explainer.>",), 15.0, 20_000
 )
 
 DURABLES = (
