@@ -102,7 +102,7 @@ def deploy(services: FakeServices) -> None:
 
 
 def test_a_command_speaks_with_the_token_of_its_person(affiant: Affiant, services: FakeServices, home: Home) -> None:
-    services.answers["GET /v1/models"] = (200, [])
+    services.answers["GET /v1/models"] = (200, {"models": []})
     affiant("models")
     affiant("models", "--as", "iris")
     assert [one.token for one in services.asked] == [home.token("ana"), home.token("iris")]

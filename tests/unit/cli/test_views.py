@@ -63,7 +63,31 @@ RECORD: dict[str, Any] = {
     "leaf_hash": "ab" * 32,
     "audited_at": "2026-11-23T10:00:01.000000Z",
     "explanations": [{"index": 42, "event": EXPLAINED}],
-    "proof": {"size": 50, "hashes": ["aa", "bb"]},
+    "lineage": [
+        {
+            "index": 1,
+            "type": "affiant.registry.model_promoted.v1",
+            "time": "2026-11-23T09:00:00.000000Z",
+            "event": {
+                "model": "loan",
+                "version": 1,
+                "alias": "champion",
+                "approved_by": "ben",
+                "promoted_at": "2026-11-23T09:00:00.000000Z",
+                "spec": {
+                    "model": "loan",
+                    "version": 1,
+                    "digest": "sha256:00",
+                    "size_bytes": 1,
+                    "author": "ana",
+                    "inputs": [],
+                    "outputs": [],
+                    "columns": [],
+                },
+            },
+        }
+    ],
+    "proof": {"size": 50, "path": ["aa", "bb"], "root": "cc", "verifier_key": "affiant.local/e5+24+AU"},
 }
 
 
@@ -96,7 +120,7 @@ def test_small_contributions_are_summed_up_in_one_line() -> None:
 
 
 def test_a_record_shows_what_went_in_what_came_out_and_why() -> None:
-    text = seen(*prediction_views.record(RECORD, None))
+    text = seen(*prediction_views.record(RECORD))
     for part in (
         "denied (adverse)",
         "score 0.350",
@@ -104,19 +128,19 @@ def test_a_record_shows_what_went_in_what_came_out_and_why() -> None:
         "Denied while income is at most 20.",
         "precision 97.0%",
         "seed 7",
-        "entry",
-        "41",
-        "2 hashes",
+        "41 of 50",
+        "2 hashes up to the root cc",
+        "loan/1 is champion, approved by ben",
     ):
         assert part in text, part
 
 
 def test_a_value_with_brackets_is_shown_as_it_is() -> None:
-    assert "[b]" in seen(*prediction_views.record(RECORD, None))
+    assert "[b]" in seen(*prediction_views.record(RECORD))
 
 
 def test_a_prediction_that_nobody_explained_says_how_to_ask() -> None:
-    text = seen(*prediction_views.record({**RECORD, "explanations": []}, None))
+    text = seen(*prediction_views.record({**RECORD, "explanations": []}))
     assert "affiant explain p1" in text
 
 

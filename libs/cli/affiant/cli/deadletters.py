@@ -46,7 +46,7 @@ async def listed(js: JetStreamContext, durable: str = "", limit: int | None = No
     """Dead letters, oldest first; of several, the last `limit`."""
     state = (await js.stream_info(STREAM)).state
     found: list[DeadLetter] = []
-    for number in range(state.last_seq, state.first_seq - 1, -1):
+    for number in range(state.last_seq, max(state.first_seq, 1) - 1, -1):
         if limit is not None and len(found) == limit:
             break
         try:

@@ -117,7 +117,7 @@ def models(session: Session, which: Annotated[str | None, typer.Argument(metavar
     """
     if which is None:
         found = session.services.get("registry", "/v1/models")
-        session.show(found, views.model_list(_items(found, "models")))
+        session.show(found, views.model_list(found["models"]))
         return
     wanted = reference(which)
     if wanted.version is None:
@@ -155,8 +155,7 @@ def rollback(session: Session, model: Model, alias: AliasOption = "champion", re
     wanted = reference(model)
     body = {"alias": alias} | ({"reason": reason} if reason else {})
     done = session.services.post("registry", f"/v1/models/{wanted.model}/rollback", body)
-    number = done.get("version", "?") if isinstance(done, dict) else "?"
-    session.show(done, Text(f"{wanted.model}/{number} is the {alias} again"))
+    session.show(done, Text(f"{wanted.model}/{done['version']} is the {alias} again"))
 
 
 def deprecate(session: Session, version: Version, reason: Reason = "") -> None:
@@ -185,7 +184,7 @@ def history(session: Session, model: Model) -> None:
     affiant history loan
     """
     found = session.services.get("registry", f"/v1/models/{reference(model).model}/history")
-    session.show(found, views.history(_items(found, "history")))
+    session.show(found, views.history(found["history"]))
 
 
 def champion(
@@ -201,7 +200,7 @@ def champion(
     moment = _moment(at) if at else None
     path = f"/v1/models/{reference(model).model}/champion"
     found = session.services.get("registry", path, at=moment, alias=alias)
-    session.show(found, *views.champion(found, alias))
+    session.show(found, *views.champion(found, at))
 
 
 def _moment(text: str) -> str:
@@ -219,10 +218,4 @@ def deployments(session: Session) -> None:
     affiant deployments
     """
     found = session.services.get("deployer", "/v1/deployments")
-    session.show(found, views.deployments(_items(found, "deployments")))
-
-
-def _items(found: Any, name: str) -> list[dict[str, Any]]:
-    """A list, whether the service sends it bare or under a name."""
-    items: list[dict[str, Any]] = found if isinstance(found, list) else found[name]
-    return items
+    session.show(found, views.deployments(found["deployments"]))

@@ -149,24 +149,7 @@ def prediction(session: Session, prediction_id: PredictionId) -> None:
     affiant prediction 019a2f6e-…  --as iris
     """
     found = session.services.get("auditor", f"/v1/predictions/{prediction_id}")
-    session.show(found, *views.record(found, _spec_of(session, found["record"])))
-
-
-def _spec_of(session: Session, record: dict[str, Any]) -> Spec | None:
-    """The version's columns, to name the values of a record; `None` for a model that is not registered here."""
-    if record.get("version") is None:
-        return None
-    try:
-        path = f"/v1/models/{record['model']}/versions/{record['version']}"
-        spec: Spec = session.services.get("registry", path)["spec"]
-    except NotFound:
-        return None
-    except Problem as problem:
-        if problem.status == 404:
-            return None
-        session.note(f"the values have the tensors' names: {problem.message}")
-        return None
-    return spec
+    session.show(found, *views.record(found))
 
 
 def explain(

@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from affiant.cli.views.tables import ago, mark, pairs, plain_table, when
+from affiant.common.events import ALIASES
 
 _STATES = {"serving": "green", "registered": "green", "failed": "red", "archived": "red", "deprecated": "yellow"}
 
@@ -35,14 +36,8 @@ def model_list(models: list[dict[str, Any]]) -> RenderableType:
         return Text("no models yet → affiant register model.onnx --name loan --help")
     table = plain_table("model", "latest", "champion", "challenger", "versions", right=("versions",))
     for one in models:
-        aliases = _aliases(one)
-        numbers = [version["version"] for version in one.get("versions", [])]
-        latest = one.get("latest_version") or one.get("latest") or (max(numbers) if numbers else None)
-        count = one.get("version_count") or len(numbers) or latest
-        name = str(one.get("model") or one.get("name"))
-        table.add_row(
-            name, _number(latest), *(_number(aliases.get(a)) for a in ("champion", "challenger")), _number(count)
-        )
+        held = [_number(one["aliases"].get(alias)) for alias in ALIASES]
+        table.add_row(one["model"], _number(one["latest_version"]), *held, str(one["version_count"]))
     return table
 
 
@@ -71,7 +66,7 @@ def version(view: dict[str, Any]) -> list[RenderableType]:
         ("what for", spec.get("description")),
         ("state", mark(view["state"], _STATES.get(view["state"], "yellow"))),
         ("aliases", ", ".join(view["aliases"])),
-        ("deployed", _deployment(view.get("deployment"))),
+        ("deployed", _deployment(view.get("deployment")).replace("–", "no")),
         ("author", view["author"]),
         ("registered", when(view["registered_at"])),
         ("digest", view["digest"]),
@@ -86,35 +81,30 @@ def version(view: dict[str, Any]) -> list[RenderableType]:
 
 
 def history(entries: list[dict[str, Any]]) -> RenderableType:
-    """Who did what, oldest first. Whatever else an entry says goes into the last column."""
-    table = plain_table("when", "who", "what", "version", "why and how")
+    """Who did what, oldest first, with the reason and what else was recorded."""
+    table = plain_table("when", "who", "what", "version", "why", "with")
     for one in entries:
-        known = {"at", "when", "who", "by", "what", "action", "event", "model", "version", "reason"}
-        more = [str(one["reason"])] if one.get("reason") else []
-        more += [
-            f"{key} {text}" for key, text in one.items() if key not in known and text not in (None, "", [], {}, False)
+        details = [
+            f"{name.replace('_', ' ')} {found}" for name, found in one["details"].items() if found not in (None, "")
         ]
-        table.add_row(
-            when(one.get("at") or one.get("when")),
-            str(one.get("who") or one.get("by") or "–"),
-            str(one.get("what") or one.get("action") or one.get("event")),
-            _number(one.get("version")),
-            "; ".join(more),
-        )
+        said = (one["by"], one["action"], _number(one["version"]), one["reason"] or "–", "; ".join(details) or "–")
+        table.add_row(when(one["at"]), *said)
     return table
 
 
-def champion(found: dict[str, Any], alias: str) -> list[RenderableType]:
-    """Which version an alias pointed to, by whose word."""
-    if found.get("version") is None:
-        return [Text(f"there was no {alias} then")]
-    lines = [
-        (key.replace("_", " "), text) for key, text in found.items() if key not in ("model", "version", "alias", "spec")
-    ]
-    return [
-        Text(f"{found['model']}/{found['version']}", style="bold") + Text(f" was the {alias}"),
-        Padding(pairs(*lines), (0, 0, 0, 2)),
-    ]
+def champion(found: dict[str, Any], at: str | None) -> list[RenderableType]:
+    """Which version an alias pointed to, and by whose word."""
+    verb = "was" if at else "is"
+    facts = pairs(
+        ("since", when(found["since"])),
+        ("until", when(found["until"]) if found.get("until") else None),
+        ("approved by", found["approved_by"]),
+        ("moved by", found["by"] + (" (rollback)" if found.get("rollback") else "")),
+        ("why", found["reason"]),
+        ("digest", found["digest"]),
+    )
+    title = Text(f"{found['model']}/{found['version']}", style="bold") + Text(f" {verb} the {found['alias']}")
+    return [title, Padding(facts, (0, 0, 0, 2), expand=False)]
 
 
 def deployments(found: list[dict[str, Any]]) -> RenderableType:
@@ -156,11 +146,6 @@ def _deployment(found: dict[str, Any] | None) -> str:
     if not found:
         return "–"
     return str(found["state"]) + (f" ({found['reason']})" if found.get("reason") else "")
-
-
-def _aliases(model: dict[str, Any]) -> dict[str, Any]:
-    found = model.get("aliases") or {}
-    return found if isinstance(found, dict) else {}
 
 
 def _number(found: Any) -> str:

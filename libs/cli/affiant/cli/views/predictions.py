@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from rich.console import RenderableType
 from rich.padding import Padding
 from rich.text import Text
 
 from affiant.cli import inference
 from affiant.cli.inference import Answer, Spec
+from affiant.cli.views.events import describe
 from affiant.cli.views.explanation import anchor, waterfall
 from affiant.cli.views.tables import mark, pairs, plain_table, value, when
+from affiant.common.events import BY_TYPE, ModelRegistered, type_of
 
 
 def answers(model: str, found: list[tuple[int, Answer]]) -> list[RenderableType]:
@@ -33,18 +36,24 @@ def decision(label: Any, adverse: bool | None) -> Text:
     return mark(f"{value(label)} ({'adverse' if adverse else 'favourable'})", "red" if adverse else "green")
 
 
-def record(found: dict[str, Any], spec: Spec | None) -> list[RenderableType]:
+def record(found: dict[str, Any]) -> list[RenderableType]:
     """The whole record of one prediction, for a person."""
-    logged = found["record"]
+    logged, spec = found["record"], _spec(found)
     views: list[RenderableType] = [_head(found), *_decisions(logged)]
     for row in range(max(len(logged.get("labels", [])), 1) if logged.get("inputs") else 0):
         views += _values(logged, spec, row)
-    explanations = [one["event"] for one in found.get("explanations", [])]
+    explanations = [one["event"] for one in found["explanations"]]
     for event in explanations:
         views += [Text(), *explanation(event)]
     if not explanations:
         views.append(Text(f"\nnot explained (yet) → affiant explain {logged['prediction_id']}", style="dim"))
-    return [*views, *_proof(found)]
+    return [*views, *_lineage(found["lineage"]), *_proof(found)]
+
+
+def _spec(found: dict[str, Any]) -> Spec | None:
+    """The version as it was registered, which names the columns; `None` for a model of another system."""
+    registered = (one["event"] for one in found["lineage"] if one["type"] == type_of(ModelRegistered))
+    return next((event["spec"] for event in registered if event["version"] == found["record"].get("version")), None)
 
 
 def _head(found: dict[str, Any]) -> RenderableType:
@@ -78,7 +87,7 @@ def _values(logged: dict[str, Any], spec: Spec | None, row: int) -> list[Rendera
     lines = [(name, value(found)) for name, found in cells]
     lines += [(f"{name} (not seen by the model)", value(found)) for name, found in beside]
     title = "What went in" if row == 0 else f"What went in, row {row + 1}"
-    return [Text(f"\n{title}", style="bold underline"), Padding(pairs(*lines), (0, 0, 0, 2))]
+    return [Text(f"\n{title}", style="bold underline"), Padding(pairs(*lines), (0, 0, 0, 2), expand=False)]
 
 
 def explanation(event: dict[str, Any]) -> list[RenderableType]:
@@ -88,30 +97,39 @@ def explanation(event: dict[str, Any]) -> list[RenderableType]:
     row = f" (row {event['row'] + 1})" if event.get("row") else ""
     views: list[RenderableType] = [Text(f"Why {value(event['explained_label'])}?{row}", style="bold underline")]
     if event.get("anchor"):
-        views += [Padding(view, (0, 0, 0, 2)) for view in anchor(event["anchor"])]
+        views += [Padding(view, (0, 0, 0, 2), expand=False) for view in anchor(event["anchor"])]
     if event.get("shap"):
-        views += [Text(), Padding(waterfall(event["shap"], event["explained_output"]), (0, 0, 0, 2))]
+        views += [Text(), Padding(waterfall(event["shap"], event["explained_output"]), (0, 0, 0, 2), expand=False)]
     views += [mark(warning, "yellow") for warning in event.get("warnings", [])]
     software = ", ".join(f"{name} {version}" for name, version in event.get("software", {}).items())
     made = f"seed {event['seed']} · {event['background_rows']} background rows · {event['duration_ms']:.0f} ms"
     return [*views, Text(f"{made} · {software}", style="dim")]
 
 
+def _lineage(found: list[dict[str, Any]]) -> list[RenderableType]:
+    """What the registry and the deployer said about this version: who brought it, who approved it."""
+    if not found:
+        return []
+    lines = pairs(*((when(one["time"]), _line(one)) for one in found))
+    return [Text("\nHow the model came here", style="bold underline"), Padding(lines, (0, 0, 0, 2), expand=False)]
+
+
+def _line(one: dict[str, Any]) -> str:
+    kind = BY_TYPE.get(one["type"])
+    if kind is None:
+        return str(one["type"])
+    return f"{kind.name.replace('_', ' ')}: {describe(msgspec.convert(one['event'], kind))}"
+
+
 def _proof(found: dict[str, Any]) -> list[RenderableType]:
-    proof = found.get("proof") or {}
-    lines = pairs(
-        ("entry", found.get("index")),
-        ("audited", when(found.get("audited_at"))),
-        ("leaf hash", found.get("leaf_hash")),
-        *((name.replace("_", " "), _short(item)) for name, item in proof.items() if name not in ("index", "leaf_hash")),
+    proof = found["proof"]
+    signer = proof["verifier_key"].partition("+")[0]
+    facts = pairs(
+        ("entry", f"{found['index']} of {proof['size']}"),
+        ("audited", when(found["audited_at"])),
+        ("leaf hash", found["leaf_hash"]),
+        ("inclusion proof", f"{len(proof['path'])} hashes up to the root {proof['root']}"),
+        ("signed by", signer),
     )
-    return [Text("\nIn the audit log", style="bold underline"), Padding(lines, (0, 0, 0, 2))]
-
-
-def _short(item: Any) -> str | None:
-    """A list of hashes is for programs: people are told how many there are."""
-    if isinstance(item, list):
-        return f"{len(item)} hashes (--output json shows them)"
-    if isinstance(item, dict):
-        return ", ".join(f"{name} {part}" for name, part in item.items() if not isinstance(part, list | dict))
-    return str(item).strip().replace("\n", " ⏎ ") if item not in (None, "") else None
+    offline = Text("  --output json holds the whole proof, which can be verified offline", style="dim")
+    return [Text("\nIn the audit log", style="bold underline"), Padding(facts, (0, 0, 0, 2), expand=False), offline]
