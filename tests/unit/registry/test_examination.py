@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import onnx
 import pytest
 
 from affiant.registry.checks import graph
@@ -126,6 +127,14 @@ def test_a_decision_needs_background_data() -> None:
 def test_a_fixed_first_dimension_is_refused() -> None:
     with pytest.raises(Refused, match=r"signature: .*variable first dimension"):
         examined(hostile.fixed_batch())
+
+
+@pytest.mark.parametrize(("kind", "name"), [(onnx.TensorProto.COMPLEX64, "COMPLEX64"), (83, "number 83")])
+def test_a_type_that_no_request_can_carry_is_refused_by_name(kind: int, name: str) -> None:
+    model = onnx.ModelProto.FromString(hostile.regression())
+    model.graph.output[0].type.tensor_type.elem_type = kind
+    with pytest.raises(Refused, match=f"signature: the output 'y' has the type {name}"):
+        examined(model.SerializeToString())
 
 
 def test_an_output_that_is_not_finite_for_a_missing_value_names_the_column() -> None:

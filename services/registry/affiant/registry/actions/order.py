@@ -14,7 +14,7 @@ MAX_REASON = 2_000
 
 @dataclass(frozen=True)
 class Order:
-    """`trace` is the W3C traceparent of the request, if it had one. Raises `Problem` for an endless reason."""
+    """Raises `Problem` for a reason that cannot be kept. `trace` is the request's W3C traceparent, if it had one."""
 
     person: str
     reason: str = ""
@@ -23,6 +23,8 @@ class Order:
     def __post_init__(self) -> None:
         if len(self.reason) > MAX_REASON:
             raise Problem(f"the reason is longer than {MAX_REASON} characters", status=422, hint="Be brief.")
+        if "\x00" in self.reason:  # PostgreSQL cannot keep it
+            raise Problem("the reason holds a NUL character", status=422, hint="Send plain text.")
 
     def message(self, event: Event) -> wire.Message:
         """The message that tells of what was ordered. Raises `Problem` when it does not fit into one."""

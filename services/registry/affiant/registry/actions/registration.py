@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from dataclasses import dataclass
 from typing import BinaryIO
 
 import msgspec
 import structlog
+from prometheus_client import Histogram
 
 from affiant.common import ids
 from affiant.common.errors import NotFound, Problem
@@ -22,6 +24,8 @@ from affiant.registry.store.database import Store
 from affiant.registry.store.records import Records
 
 log = structlog.get_logger(__name__)
+
+_examined = Histogram("affiant_examination_seconds", "How long models were examined, by how it ended", ["result"])
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,10 @@ class Registration:
         check_model_name(upload.model)
         received = await asyncio.to_thread(self._receive, upload)
         try:
+            begun = time.monotonic()
             examined = await self._examine(upload, received)
+            result = "passed" if examined.finding else "refused"
+            _examined.labels(result).observe(time.monotonic() - begun)
             if examined.finding is None:
                 raise await self._refuse(upload.model, received, examined.checks, order)
             return await self._keep(upload, received, examined.checks, examined.finding, order)

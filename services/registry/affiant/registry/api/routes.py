@@ -9,6 +9,7 @@ from fastapi.responses import FileResponse
 
 from affiant.common.auth import Person, needs
 from affiant.common.events import Alias
+from affiant.common.ids import MODEL_NAME
 from affiant.registry.actions.lifecycle import Lifecycle
 from affiant.registry.actions.lookup import Lookup
 from affiant.registry.actions.order import Order
@@ -19,12 +20,13 @@ from affiant.registry.domain.manifest import read_manifest
 FORM_BYTES = 2 * 1024 * 1024
 """Room in an upload for the manifest and the multipart frame."""
 
-Model = Annotated[str, Path(description="The model's name, a DNS label.")]
+Model = Annotated[str, Path(pattern=MODEL_NAME.pattern, description="The model's name, a DNS label.")]
 Number = Annotated[int, Path(ge=1, le=2**31 - 1, description="The version's number.")]
 
 
 Anybody = Annotated[Person, Depends(needs())]
 Author = Annotated[Person, Depends(needs("author"))]
+Tagger = Annotated[Person, Depends(needs("author", "approver"))]
 Approver = Annotated[Person, Depends(needs("approver"))]
 Roller = Annotated[Person, Depends(needs("approver", "operator"))]
 Trace = Annotated[str, Header(alias="traceparent", description="W3C trace context; the event carries it on.")]
@@ -119,7 +121,7 @@ def _changing(lifecycle: Lifecycle) -> APIRouter:
 
     @api.put("/models/{model}/versions/{version}/tags")
     async def tag(
-        model: Model, version: Number, by: Author, tags: dict[str, str], trace: Trace = ""
+        model: Model, version: Number, by: Tagger, tags: dict[str, str], trace: Trace = ""
     ) -> views.VersionView:
         """Replace a version's tags."""
         return views.version_view(await lifecycle.set_tags(model, version, tags, Order(by.name, trace=trace)))

@@ -23,6 +23,7 @@ log = structlog.get_logger(__name__)
 
 CHILD = (sys.executable, "-I", "-m", "affiant.registry.checks.child")
 MAX_ANSWER_BYTES = 8 * MIB
+MAX_DETAIL = 1_500
 
 
 class Examiner:
@@ -70,7 +71,7 @@ class Examiner:
         late = deadline.expired()
         await _end(process)
         lines = _read(bytes(answer))
-        checks = [line.check for line in lines if line.check]
+        checks = [_printable(line.check) for line in lines if line.check]
         findings = [line.finding for line in lines if line.finding]
         if findings or (checks and not checks[-1].passed):
             return Examination(checks=checks, finding=findings[0] if findings else None)
@@ -92,10 +93,11 @@ class Examiner:
             return f"not done after {self.limits.wall_seconds:g} s; export a smaller or simpler model"
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
             return f"it took more than {self.limits.cpu_seconds} s of computing; export a smaller or simpler model"
-        name = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+        if code >= 0:
+            return f"the examination itself failed (exit code {code}); the registry's log says why, tell an operator"
         return (
-            f"the process that examined it broke down ({name}), perhaps because it needs more than "
-            f"{self.limits.memory_bytes // MIB} MiB; check that onnxruntime runs this file elsewhere"
+            f"the process that examined it broke down ({signal.Signals(-code).name}), perhaps because it needs more "
+            f"than {self.limits.memory_bytes // MIB} MiB; check that onnxruntime runs this file elsewhere"
         )
 
 
@@ -126,6 +128,12 @@ async def _end(process: Process) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     await process.wait()
+
+
+def _printable(check: Check) -> Check:
+    """A model's names and onnxruntime's messages stand in the details: nothing of them may steer a terminal."""
+    detail = "".join(letter if letter.isprintable() else " " for letter in check.detail[:MAX_DETAIL])
+    return Check(name=check.name[:40], passed=check.passed, detail=detail)
 
 
 def _read(answer: bytes) -> list[Line]:

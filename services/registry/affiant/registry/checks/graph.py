@@ -185,7 +185,8 @@ def _tensor(value: onnx.ValueInfoProto, role: str) -> TensorSpec:
         raise Unfit(f"the {role} {value.name!r} is no tensor; {ZIPMAP_HINT}")
     kind = value.type.tensor_type
     if kind.elem_type not in DATATYPES:
-        name = onnx.TensorProto.DataType.Name(kind.elem_type)
+        known = onnx.TensorProto.DataType.items()
+        name = next((name for name, number in known if number == kind.elem_type), f"number {kind.elem_type}")
         raise Unfit(f"the {role} {value.name!r} has the type {name}, which no request can carry; cast it in the graph")
     if not kind.HasField("shape"):
         raise Unfit(f"the {role} {value.name!r} has no shape; export the model with the number of its dimensions")

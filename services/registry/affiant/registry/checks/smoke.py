@@ -32,7 +32,10 @@ class Runner:
             # From bytes, onnxruntime refuses data in other files. Its fallback would load a failing model twice.
             self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         except Exception as error:
-            raise Unfit(f"onnxruntime {ort.__version__} cannot load it: {brief(error)}") from error
+            raise Unfit(
+                f"onnxruntime {ort.__version__} cannot load it: {brief(error)}; export it again, for an operator set "
+                "that this version knows, and load it once where you exported it"
+            ) from error
         self.names = [output.name for output in self.session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Array]) -> Outputs:
@@ -49,7 +52,9 @@ class Runner:
                     f"a run on {_rows(feeds)} rows took more than {self.run_seconds:g} s and was stopped; "
                     "a model that never ends cannot be served (look for Loop operators)"
                 ) from error
-            raise Unfit(f"it cannot be run on {_rows(feeds)} rows: {brief(error)}") from error
+            raise Unfit(
+                f"it cannot be run on {_rows(feeds)} rows: {brief(error)}; run it there where you exported it"
+            ) from error
         finally:
             stop.cancel()
         return {name: _tensor(name, value) for name, value in zip(self.names, found, strict=True)}
