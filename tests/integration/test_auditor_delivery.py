@@ -148,13 +148,13 @@ async def test_ten_kills_in_mid_batch_lose_nothing_and_double_nothing(auditor: A
     for number in range(kills):
         before = auditor.size()
         auditor.start()
-        await auditor.until_size(before + 150)
+        await auditor.until_size(before + 150, seconds=60)
         await asyncio.sleep(random.Random(number).uniform(0.0, 0.08))
         auditor.kill()
     assert auditor.size() < count, "the kills came too late to be in mid-batch"
     auditor.start()
     published = await publishing
-    await auditor.until_size(count)
+    await auditor.until_size(count, seconds=60)
     await until_acked(declared, auditor)
     await until_signed(auditor)
     kept = [row[0] for row in auditor.rows("SELECT event_id FROM entries")]

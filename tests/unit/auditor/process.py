@@ -96,7 +96,7 @@ class Auditor:
 
     async def get(self, path: str, **params: Any) -> httpx.Response:
         async with httpx.AsyncClient(headers={"Authorization": "Bearer iris-token"}, timeout=10) as http:
-            return await http.get(f"http://127.0.0.1:{self.port}{path}", params=params)
+            return await http.get(f"http://127.0.0.1:{self.port}{path}", params=params or None)
 
     async def until_ready(self) -> None:
         """Wait until it says that it is ready."""

@@ -225,6 +225,19 @@ async def test_a_checkpoint_is_signed_when_the_log_has_grown_and_only_then(audit
     assert [verifier.opened(note, auditor.signing.verifier_key)[1] for note in notes] == [1, 2]
 
 
+async def test_a_witness_folder_that_is_away_is_told_and_caught_up_with(auditor: Auditor, tmp_path: Path) -> None:
+    (tmp_path / "witness").write_text("in the way")
+    event = examples.prediction()
+    await auditor.keep(event)
+    assert (await auditor.prover.proof(event.prediction_id)).size == 1
+    assert "cannot be written" in auditor.signing.unwitnessed
+    (tmp_path / "witness").unlink()
+    await auditor.keep(examples.prediction())
+    await auditor.signing.sign()
+    assert auditor.signing.unwitnessed == ""
+    assert len(witnessed(tmp_path / "witness")[1]) == 2
+
+
 def witnessed(folder: Path) -> tuple[str, list[str]]:
     lines = [line for path in folder.glob("*.jsonl") for line in path.read_text().splitlines()]
     return (folder / "checkpoint").read_text(), [json.loads(line)["note"] for line in lines]

@@ -109,7 +109,9 @@ def test_another_content_under_a_known_id_is_kept_as_a_conflict(
         (b"\xff\xfe", "not a CloudEvent"),
         (b"{", "not a CloudEvent"),
         (b'{"specversion":"1.0","id":"","source":"s","type":"t"}', "no id"),
+        (b'{"specversion":"1.0","id":"x","source":"s","type":"t","data":' + b"[" * 100_000, "Recursion"),
     ],
+    ids=["not text", "cut off", "without id", "too deep"],
 )
 def test_poison_among_good_events_is_set_aside_alone(
     database: Database, recorder: Recorder, body: bytes, reason: str

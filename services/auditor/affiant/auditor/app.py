@@ -57,7 +57,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
 
     async def ready() -> list[str]:
         away = [f"the store is away: {intake.away}" for intake in intakes if intake.away]
-        return [*away, *([signing.fault] if signing.fault else [])]
+        return [*away, *[reason for reason in (signing.fault, signing.unwitnessed) if reason]]
 
     api = make_api(lookup, Prover(lookup, signing), measure)
     return Service("auditor", settings, NatsRouter(), api, lifespan, ready)

@@ -34,6 +34,8 @@ class Checkpoints:
 
     def __init__(self, writer: Writer, settings: AuditorSettings, wake: Callable[[], None] = lambda: None) -> None:
         self.fault = ""
+        self.unwitnessed = ""
+        self._signing = asyncio.Lock()
         self._writer = writer
         self._settings = settings
         self._witness = Path(settings.witness_dir) if settings.witness_dir else None
@@ -70,7 +72,7 @@ class Checkpoints:
         while True:
             try:
                 await self.sign()
-            except (StoreAway, OSError) as reason:
+            except StoreAway as reason:
                 log.warning("no checkpoint now", reason=str(reason))
             await asyncio.sleep(self._settings.checkpoint_interval_seconds)
 
@@ -82,18 +84,26 @@ class Checkpoints:
         """
         if self.fault:
             return await self._writer.write(checkpoints.last)
-        signed = await self._writer.write(partial(_sign, signer=self._signer))
-        self._wake()
-        await self._to_witness()
+        async with self._signing:
+            signed = await self._writer.write(partial(_sign, signer=self._signer))
+            self._wake()
+            if self._witness is not None:
+                await self._to_witness(self._witness)
         return signed
 
-    async def _to_witness(self) -> None:
-        if self._witness is None:
-            return
+    async def _to_witness(self, folder: Path) -> None:
+        """Write what is not in the folder yet; while that fails the auditor is not ready, and tries again."""
         signed = await self._writer.write(lambda connection: checkpoints.unwitnessed(connection, WITNESS_BATCH))
-        if signed:
-            await asyncio.to_thread(witness.append, self._witness, signed)
-            await self._writer.write(lambda connection: checkpoints.mark_witnessed(connection, signed[-1].size))
+        if not signed:
+            return
+        try:
+            await asyncio.to_thread(witness.append, folder, signed)
+        except OSError as error:
+            self.unwitnessed = f"checkpoints cannot be written to {folder}: {error.strerror}"
+            log.warning("no witness for a checkpoint", folder=str(folder), reason=str(error))
+            return
+        self.unwitnessed = ""
+        await self._writer.write(lambda connection: checkpoints.mark_witnessed(connection, signed[-1].size))
 
 
 def head(connection: Connection) -> tuple[int, bytes]:

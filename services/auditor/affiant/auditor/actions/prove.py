@@ -63,7 +63,7 @@ class Prover:
     async def _sign(self) -> checkpoints.Signed | None:
         try:
             return await self._signing.sign()
-        except (StoreAway, OSError) as error:
+        except StoreAway as error:
             raise Unavailable(f"no checkpoint can be signed now: {error}", hint="try again in a moment") from error
 
     def _proof(self, connection: Connection, entry: entries.Entry, signed: checkpoints.Signed) -> Proof:

@@ -23,6 +23,10 @@ from affiant.common import bus
 log = structlog.get_logger(__name__)
 
 REQUEST_SECONDS = 5.0
+MOST_BYTES = 64 * 1024**2
+"""As much is held of one durable; half of what nats-py lets wait in a subscription before it drops messages."""
+LEAST_BYTES = 8 * 1024**2
+"""With less room than this no more is asked for: one message may be a mebibyte."""
 _ENDED = {"404", "408", "409"}
 """Statuses that end a request: nothing there, its time is over, the consumer or the limit does not allow it."""
 
@@ -43,6 +47,7 @@ class Pull:
         self.durable = durable
         self.held: dict[str, Held] = {}
         self.last_stored_at: float | None = None
+        self._held_bytes = 0
         self._nats = nats
         self._window = min(window, durable.max_ack_pending)
         self._deliver = deliver
@@ -65,14 +70,14 @@ class Pull:
 
     async def ask(self) -> None:
         """Ask for more where there is room and the last request has (almost) been answered; cheap to repeat."""
-        room = self._window - len(self.held)
+        room, room_bytes = self._window - len(self.held), MOST_BYTES - self._held_bytes
         # After a reconnect the server knows nothing of the old request.
         if time.monotonic() > self._expires or self._nats.stats["reconnects"] != self._reconnects:
             self._expected = 0
-        if not self._nats.is_connected or room <= 0 or self._expected > room // 2:
+        if not self._nats.is_connected or self._expected > room // 2 or room <= 0 or room_bytes < LEAST_BYTES:
             return
         number = room - self._expected
-        request = {"batch": number, "expires": int(REQUEST_SECONDS * 1e9)}
+        request = {"batch": number, "max_bytes": room_bytes, "expires": int(REQUEST_SECONDS * 1e9)}
         await self._nats.publish(self._next, msgspec.json.encode(request), reply=self._inbox)
         self._expected += number
         self._expires = time.monotonic() + REQUEST_SECONDS + 1.0
@@ -80,7 +85,8 @@ class Pull:
 
     def release(self, held: Held) -> None:
         """This message is acked, or will be delivered again."""
-        self.held.pop(held.reply, None)
+        if self.held.pop(held.reply, None) is not None:
+            self._held_bytes -= len(held.arrival.body)
 
     async def _receive(self, message: Msg) -> None:
         if not message.reply:
@@ -98,6 +104,7 @@ class Pull:
         self._expected -= 1
         self.last_stored_at = held.stored_at
         self.held[held.reply] = held
+        self._held_bytes += len(message.data)
         self._deliver(held)
 
     def _take_status(self, message: Msg) -> None:
@@ -105,5 +112,5 @@ class Pull:
         status = headers.get("Status", "")
         if status in _ENDED:
             self._expected = max(0, self._expected - int(headers.get("Nats-Pending-Messages", self._expected)))
-        if status not in ("404", "408"):
+        if status not in ("404", "408") and "MaxBytes" not in headers.get("Description", ""):
             log.warning("the bus ended a request", durable=self.durable.name, status=status, headers=dict(headers))

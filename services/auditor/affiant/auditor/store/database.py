@@ -13,6 +13,9 @@ from affiant.common.errors import Problem
 
 PAGE_BYTES = 8192
 LOCK_WAIT_SECONDS = 2.0
+WRITER_CACHE_KIB = 65_536
+READER_CACHE_KIB = 8_192
+"""There is one writer, and a reader for each thread that answers."""
 
 
 class StoreAway(Exception):
@@ -50,7 +53,7 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """A transaction that is on the disk when the block ends, or not there at all. Raises `StoreAway`."""
         try:
-            connection = self._writer = self._writer or self._connect()
+            connection = self._writer = self._writer or self._connect(WRITER_CACHE_KIB)
             connection.execute("BEGIN IMMEDIATE")
             yield connection
             connection.execute("COMMIT")
@@ -80,12 +83,12 @@ class Database:
     def _reader(self) -> sqlite3.Connection:
         connection: sqlite3.Connection | None = getattr(self._readers, "connection", None)
         if connection is None:
-            connection = self._readers.connection = self._connect()
+            connection = self._readers.connection = self._connect(READER_CACHE_KIB)
             connection.execute("PRAGMA query_only = ON")
             self._open.append(connection)
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
+    def _connect(self, cache_kib: int) -> sqlite3.Connection:
         connection = sqlite3.connect(
             self.path, timeout=LOCK_WAIT_SECONDS, isolation_level=None, check_same_thread=False
         )
@@ -94,7 +97,7 @@ class Database:
         # With NORMAL a commit is not on the disk yet: rows that were acked to the bus were lost with the power.
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
-        connection.execute("PRAGMA cache_size = -65536")
+        connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         return connection
 
     def _drop_writer(self) -> None:
