@@ -9,8 +9,9 @@ from examples.loan.outcome import AnchorRule, Case, Contribution, Proof, Value, 
 from examples.loan.table import Table
 
 
-def case(found: dict[str, Any], table: Table) -> Case:
-    """The case in `GET /v1/predictions/{id}`: its first row, and the explanation of that row if there is one."""
+def case(found: dict[str, Any], table: Table, key: str) -> Case:
+    """The case in `GET /v1/predictions/{id}`: its first row, the explanation if there is one, and the proof, held
+    against the log's `key`."""
     record = found["record"]
     explained = next((e["event"] for e in found["explanations"] if e["event"].get("anchor")), None)
     return Case(
@@ -26,7 +27,7 @@ def case(found: dict[str, Any], table: Table) -> Case:
         waterfall=_waterfall(explained, table.adverse) if explained else None,
         explained_at=explained["explained_at"] if explained else "",
         seed=explained["seed"] if explained else None,
-        proof=_proof(found),
+        proof=_proof(found, key),
         replica=record.get("replica", ""),
         sequence=record.get("sequence", 0),
         warnings=tuple(explained.get("warnings", [])) if explained else (),
@@ -70,9 +71,9 @@ def _waterfall(event: dict[str, Any], adverse: str) -> Waterfall | None:
     )
 
 
-def _proof(found: dict[str, Any]) -> Proof | None:
+def _proof(found: dict[str, Any], key: str) -> Proof | None:
     proof = found.get("proof")
-    if not proof or not proof.get("checkpoint"):
+    if not proof:
         return None
     note = merkle.read_note(proof["checkpoint"])
     return Proof(
@@ -84,8 +85,5 @@ def _proof(found: dict[str, Any]) -> Proof | None:
         origin=note.origin,
         signature=note.signature,
         checkpoint=proof["checkpoint"],
-        verified=merkle.includes(
-            bytes.fromhex(proof["leaf_hash"]), proof["index"], note.size,
-            [bytes.fromhex(h) for h in proof["path"]], note.root,
-        ),
-    )  # fmt: skip
+        objection=merkle.objection(proof, found["record"]["prediction_id"], key),
+    )

@@ -25,6 +25,7 @@ class TableFacts:
     adverse: str
     adverse_rate: float
     notes: tuple[str, ...]
+    protected_are_inputs: bool = False
 
 
 @dataclass(frozen=True)
@@ -170,8 +171,8 @@ class AnchorRule:
 
 @dataclass(frozen=True)
 class Proof:
-    """Where the record stands in the auditor's Merkle log, and who signed for it. `verified`: this program walked the
-    path from the leaf to the signed root itself."""
+    """Where the record stands in the auditor's Merkle log, and who signed for it. `objection`: why this program does
+    not believe it, after its own check from the payload to the signature; empty where it does."""
 
     index: int
     tree_size: int
@@ -181,7 +182,7 @@ class Proof:
     origin: str
     signature: str
     checkpoint: str
-    verified: bool
+    objection: str
 
 
 @dataclass(frozen=True)

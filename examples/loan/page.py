@@ -259,7 +259,7 @@ def _sworn(case: Case) -> Raw:
 
 
 def _proof_lines(proof: Proof) -> list[tuple[str, Child]]:
-    walked = "this program walked it from the leaf to the root" if proof.verified else "IT DOES NOT LEAD TO THE ROOT"
+    walked = "checked here from the payload to the signature" if not proof.objection else proof.objection.upper()
     return [
         (
             "leaf",
@@ -282,7 +282,8 @@ def _fairness(outcome: Outcome) -> Raw:
         )
     note = (
         "Approval rates of the answers in this run, counted by the auditor and counted again by this program. "
-        "The model does not see these columns; other columns can still speak for them."
+        f"The model {'sees' if outcome.table.protected_are_inputs else 'does not see'} these columns; others can speak "
+        "for them."
     )
     legend = tag(
         "p",
@@ -329,7 +330,7 @@ def _comparison(comparison: Comparison, group: Group, fairness: Fairness) -> Raw
     if group.rows < 30:
         reading += f"; but {words.plural(group.rows, 'decision')} are too few to say much"
     if comparison.truth_because:
-        reading += f". Why: {comparison.truth_because}"
+        reading += f". What is known: {comparison.truth_because}"
     cells.append(tag("span", f"{reading}.", cls="reading"))
     return tag("dl", tag("dt", f"{comparison.value} beside {fairness.reference}"), tag("dd", *cells))
 

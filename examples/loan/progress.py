@@ -9,9 +9,10 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
 from rich.table import Table
@@ -19,7 +20,7 @@ from rich.text import Text
 
 from examples.loan.outcome import Step
 
-WIDTH = 52
+WIDTH = 54
 
 
 class Running:
@@ -51,16 +52,15 @@ class Running:
         """How long the step runs."""
         return time.monotonic() - self.began
 
-    def __rich__(self) -> Table:
+    def __rich__(self) -> Group:
         grid = Table.grid(padding=(0, 1))
         cells: list[RenderableType] = [self._spinner, Text(self.title.ljust(WIDTH), style="bold")]
         if self.total:
             cells.append(ProgressBar(self.total, min(self.done, self.total), width=16, complete_style="cyan"))
             cells.append(Text(f"{self.done:,}/{self.total:,}", style="cyan"))
-        cells.append(Text(self.detail, style="dim"))
-        cells.append(Text(f"{self.seconds:.1f} s", style="dim"))
+        cells += [Text(f"{self.seconds:5.1f} s", style="dim"), Text(self.detail, style="dim")]
         grid.add_row(*cells)
-        return grid
+        return Group(Padding(grid, (0, 1)), *(Text(f"     │ {line}", style="dim") for line in self.lines))
 
 
 class Progress:

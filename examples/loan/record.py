@@ -35,8 +35,11 @@ async def wait_audited(stage: Stage, flow: Flow, step: Running) -> None:
 async def wait_explained(stage: Stage, flow: Flow, step: Running) -> None:
     """Wait until every denial is explained (or failed to be), or nothing moves any more."""
     denied = sum(answer.adverse for answer in flow.answers)
+    explainer = stage.door("explainer", "iris")
 
     async def count() -> int:
+        queue = await explainer.get("/v1/queue")
+        step.say("" if queue["done"] else "the explainer's workers are still loading alibi")
         summary = await _summary(stage)
         done = int(summary["explained"] + summary["explanation_failed"])
         step.count(done, denied)
@@ -158,7 +161,7 @@ async def denied_case(stage: Stage) -> Case | None:
     cases = []
     async for line in predictions(stage, adverse="true"):
         found = await auditor.get(f"/v1/predictions/{line['prediction_id']}")
-        cases.append(dossier.case(found, stage.table))
+        cases.append(dossier.case(found, stage.table, stage.log_key()))
         if len(cases) == 24:
             break
     return max(cases, key=dossier.tellable) if cases else None
@@ -166,6 +169,7 @@ async def denied_case(stage: Stage) -> Case | None:
 
 def complaints(totals: Totals, fairness: tuple[Fairness, ...], flow: Flow, case: Case | None) -> list[str]:
     """Every promise that was not kept, in words; none when all is well."""
+    proof = case.proof if case else None
     rules = [
         (totals.failed, f"{totals.failed} applications were not answered: {'; '.join(flow.failures[:3])}"),
         (totals.audited != totals.sent, f"{totals.sent} sent, but {totals.audited} in the record"),
@@ -175,11 +179,8 @@ def complaints(totals: Totals, fairness: tuple[Fairness, ...], flow: Flow, case:
         (totals.gaps, f"the auditor finds {totals.gaps} numbered requests that were never logged"),
         (totals.explained != totals.denied, f"{totals.denied} denials, but {totals.explained} explained"),
         (case is None and totals.denied, "no denial could be read back from the record"),
-        (case and not case.proof, "the record of the denial shown has no proof"),
-        (
-            case and case.proof and not case.proof.verified,
-            "the proof of the denial shown misses the signed root",
-        ),
+        (case and not proof, "the record of the denial shown has no proof"),
+        (proof and proof.objection, f"the proof of the denial shown is wrong: {proof and proof.objection}"),
     ]
     wrong = [f"by {f.column}: the auditor counts other groups than were sent" for f in fairness if not f.recounted]
     return [words for broken, words in rules if broken] + wrong

@@ -75,12 +75,12 @@ def _case(outcome: Outcome, case: Case) -> list[RenderableType]:
         told.append(_waterfall(case))
     if case.proof:
         proof = case.proof
-        verdict = "the proof leads to the signed root" if proof.verified else "THE PROOF DOES NOT LEAD TO THE ROOT"
+        verdict = proof.objection or "checked here, from the payload to the signature"
         told.append(
             Text(
                 f"\nsworn as leaf {proof.index:,} of {proof.tree_size:,}, root {words.short(proof.root)}, "
                 f"signed by {proof.origin}: {verdict}",
-                style="dim" if proof.verified else "bold red",
+                style="bold red" if proof.objection else "dim",
             )
         )
     return told

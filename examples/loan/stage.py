@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import httpx
@@ -61,6 +62,10 @@ class Stage:
     def door(self, service: str, person: str) -> Door:
         """A service, as a person."""
         return Door(self.http, self.system.urls[service], self.system.token(person))
+
+    def log_key(self) -> str:
+        """The auditor's public key, from its folder: not from the answer that it is to check."""
+        return (Path(self.home) / "auditor" / "log.vkey").read_text()
 
     def remember(self, kind: Any, version: int, who: str, what: str) -> None:
         """Add to the timeline."""

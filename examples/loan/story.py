@@ -182,7 +182,7 @@ async def _outcome(stage: Stage, flow: Flow, step: Running) -> Outcome:
         seconds=time.monotonic() - stage.began,
         table=TableFacts(
             table.name, table.source, table.rows, len(stage.parts.held_out), len(table.columns), table.target,
-            table.favourable, table.adverse, table.adverse_rate, table.notes,
+            table.favourable, table.adverse, table.adverse_rate, table.notes, table.protected_are_inputs,
         ),
         versions=tuple(_version(stage, flow, n) for n in range(len(stage.registered))),
         refusal=stage.refusal,

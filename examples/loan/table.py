@@ -70,6 +70,7 @@ class Table:
     features: pd.DataFrame
     protected: pd.DataFrame
     labels: pd.Series[str]
+    protected_are_inputs: bool = False
     notes: tuple[str, ...] = ()
     truth: tuple[Truth, ...] = field(default=())
 
@@ -106,7 +107,7 @@ def understand(cells: pd.DataFrame, name: str, source: str, choices: Choices, tr
     labels = cells[target].astype(str).rename("decision")
     return Table(
         name, source, target, favourable, adverse, tuple(columns.values()), features, protected, labels,
-        tuple(notes), truth,
+        choices.feed_protected, tuple(notes), truth,
     )  # fmt: skip
 
 

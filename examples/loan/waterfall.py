@@ -8,7 +8,7 @@ from examples.loan import words
 from examples.loan.markup import Raw, tag, together
 from examples.loan.outcome import Contribution, Waterfall
 
-WIDTH, LABELS, RIGHT, ROW, TOP = 520, 158, 62, 31, 44
+WIDTH, LABELS, RIGHT, ROW, TOP = 520, 168, 62, 31, 44
 MOST, LEAST = 8, 0.005
 """Columns shown by themselves, and from which weight on; the others are added up in one bar."""
 
@@ -63,7 +63,7 @@ def svg(waterfall: Waterfall) -> Raw:
 
 def _title(contribution: Contribution) -> str:
     title = f"{contribution.column} = {words.value(contribution.value)}"
-    return title if len(title) <= 25 else f"{title[:24]}…"
+    return title if len(title) <= 24 else f"{title[:23]}…"
 
 
 def _range(low: float, high: float) -> tuple[float, float]:

@@ -69,7 +69,7 @@ def case() -> Case:
         explained_at="2026-11-23T17:05:14.5Z",
         seed=77,
         proof=Proof(
-            212, 1_043, "ab" * 32, "cd" * 32, 10, "affiant.local/3f9c1a7e", "Az3grlgtzPICa5OS8npVmf1Myq", "note", True
+            212, 1_043, "ab" * 32, "cd" * 32, 10, "affiant.local/3f9c1a7e", "Az3grlgtzPICa5OS8npVmf1Myq", "note", ""
         ),
         replica="boston-hmda-champion-1",
         sequence=213,

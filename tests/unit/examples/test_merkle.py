@@ -1,9 +1,12 @@
 """The demonstration's own check of a proof, against trees of every small size."""
 
+import json
 from base64 import b64encode
 from hashlib import sha256
+from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from examples.loan import merkle
 
@@ -40,6 +43,48 @@ def test_another_leaf_another_place_or_another_root_is_not_believed() -> None:
     assert not merkle.includes(leaves[4], 4, 13, [*path, root], root)
     assert not merkle.includes(leaves[4], 99, 13, path, root)
     assert not merkle.includes(leaves[4], 4, 13, path, leaves[0])
+
+
+def _proved() -> tuple[dict[str, Any], str]:
+    """A proof of prediction p1 in a log of seven, with the key that signs for it."""
+    signer = Ed25519PrivateKey.generate()
+    payload, salt = b'{"id":"p1","data":{}}', bytes(16)
+    leaf = json.dumps({"payload": sha256(salt + payload).hexdigest()}).encode()
+    leaves = [sha256(b"\x00" + (leaf if n == 4 else bytes([n]))).digest() for n in range(7)]
+    text = f"log.example\n7\n{b64encode(_root(leaves)).decode()}\n"
+    signature = b64encode(b"\x00" * 4 + signer.sign(text.encode())).decode()
+    proof = {
+        "payload": b64encode(payload).decode(), "salt": salt.hex(), "leaf": leaf.decode(), "index": 4,
+        "path": [sibling.hex() for sibling in _path(4, leaves)], "checkpoint": f"{text}\n— log.example {signature}\n",
+    }  # fmt: skip
+    public = b64encode(b"\x01" + signer.public_key().public_bytes_raw()).decode()
+    return proof, f"log.example+00000000+{public}\n"
+
+
+def test_a_true_proof_meets_no_objection() -> None:
+    proof, key = _proved()
+    assert merkle.objection(proof, "p1", key) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"payload": b64encode(b'{"id":"p2"}').decode()}, "another one"),
+        ({"payload": b64encode(b'{"id":"p1","data":{"changed":1}}').decode()}, "does not commit"),
+        ({"salt": "11" * 16}, "does not commit"),
+        ({"index": 5}, "does not lead"),
+        ({"path": []}, "does not lead"),
+    ],
+)
+def test_each_false_link_is_named(change: dict[str, Any], words: str) -> None:
+    proof, key = _proved()
+    assert words in merkle.objection(proof | change, "p1", key)
+
+
+def test_a_root_that_another_key_signed_is_not_believed() -> None:
+    (proof, key), (_, other) = _proved(), _proved()
+    assert "not signed" in merkle.objection(proof, "p1", other)
+    assert "not signed" in merkle.objection(proof, "p1", key.replace("log.example", "log.elsewhere"))
 
 
 def test_a_checkpoint_is_read() -> None:

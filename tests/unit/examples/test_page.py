@@ -92,7 +92,7 @@ def test_the_page_says_who_was_refused_and_what_was_proved() -> None:
     text = page.render(fabricated.outcome())
     for words in (
         "ana may not promote version 1",
-        "this program walked it",
+        "checked here from the payload",
         "insurance = yes",
         "known for this made table",
     ):

@@ -46,7 +46,8 @@ def test_a_record_without_a_proof_or_with_a_false_one_is_a_complaint() -> None:
     proof = fabricated.case().proof
     assert proof is not None
     assert any("no proof" in complaint for complaint in _complaints(GOOD, proof=None))
-    assert any("misses the signed root" in c for c in _complaints(GOOD, proof=replace(proof, verified=False)))
+    wrong = replace(proof, objection="the path does not lead to the root")
+    assert any("does not lead" in complaint for complaint in _complaints(GOOD, proof=wrong))
 
 
 def test_two_counts_that_differ_are_a_complaint() -> None:
@@ -74,7 +75,7 @@ def _found(explained_label: str) -> dict[str, Any]:
 
 
 def test_contributions_lead_to_the_denial_whichever_class_was_explained(table: Table) -> None:
-    denied, approved = (dossier.case(_found(label), table).waterfall for label in ("yes", "no"))
+    denied, approved = (dossier.case(_found(label), table, "").waterfall for label in ("yes", "no"))
     assert denied is not None and approved is not None
     assert (denied.baseline, denied.output, denied.contributions[0].shap) == (0.2, 0.7, 0.4)
     assert (approved.baseline, round(approved.output, 9), approved.contributions[0].shap) == (0.8, 0.3, -0.4)
