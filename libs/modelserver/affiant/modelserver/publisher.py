@@ -234,11 +234,21 @@ class Publisher:
             self._schedule()
             return
         refusal, code = _refusal(body, status)
+        if flight.batch:
+            self._opening = ""
+            # A server before 2.12 does not know batches: it stores the first message, and says so.
+            if not refusal or code == BATCHES_DISABLED:
+                self._do_without_batches()
         if refusal:
-            self._refused(flight, refusal, code)
+            self._refused(flight, refusal)
         else:
             self._stored(flight)
         self._schedule()
+
+    def _do_without_batches(self) -> None:
+        if self._batches:
+            self._batches = False
+            log.warning("the stream takes no atomic batches; every message is sent singly, which is slower")
 
     def _stored(self, flight: _Flight) -> None:
         self._pause = 0.0
@@ -252,14 +262,9 @@ class Publisher:
         if not self.count:
             self._empty.set()
 
-    def _refused(self, flight: _Flight, refusal: str, code: int) -> None:
+    def _refused(self, flight: _Flight, refusal: str) -> None:
         """A refused batch is tried message by message at once; a message that is refused by itself waits."""
         self._again.extend(flight.entries)
-        if code == BATCHES_DISABLED and self._batches:
-            self._batches = False
-            log.warning("the stream takes no atomic batches; every message is sent singly, which is slower")
-        if flight.batch:
-            self._opening = ""
         if flight.batch or len(flight.entries) > 1:
             log.info("a batch was refused; sending its messages singly", messages=len(flight.entries), reason=refusal)
             return
