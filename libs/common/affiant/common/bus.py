@@ -76,7 +76,7 @@ AUDITOR_PREDICTIONS = Durable(
     "auditor",
     "PREDICTIONS",
     ("affiant.modelserver.>", "affiant.outside.>"),
-    60.0,
+    15.0,
     20_000,
 )
 AUDITOR_EXPLANATIONS = Durable(
