@@ -11,6 +11,9 @@ from affiant.common.auth import Person, needs
 from affiant.explainer.actions.requests import Explanation, Queue, Requests
 from affiant.explainer.domain import Method
 
+Someone = Annotated[Person, Depends(needs())]
+"""Any known person."""
+
 
 class Wanted(BaseModel):
     """Which row to explain, and how; both methods where none is named."""
@@ -29,20 +32,19 @@ class Explanations(BaseModel):
 def make_api(requests: Requests) -> APIRouter:
     """The routes of the explainer."""
     api = APIRouter(prefix="/v1", tags=["explanations"])
-    someone = Annotated[Person, Depends(needs())]
 
     @api.post("/explanations", status_code=202)
-    async def ask(wanted: Wanted, person: someone) -> Explanation:
+    async def ask(wanted: Wanted, person: Someone) -> Explanation:
         """Ask for an explanation of one row; it is computed before all others."""
         return await requests.ask(wanted.prediction_id, wanted.row, wanted.methods, person.name)
 
     @api.get("/explanations/{prediction_id}")
-    async def explanations(prediction_id: str, _: someone) -> Explanations:
+    async def explanations(prediction_id: str, _: Someone) -> Explanations:
         """How the explanations of a prediction stand, with the ones that are done."""
         return Explanations(explanations=await requests.explanations(prediction_id))
 
     @api.get("/queue")
-    async def queue(_: someone) -> Queue:
+    async def queue(_: Someone) -> Queue:
         """How much there is to do."""
         return await requests.queue()
 
