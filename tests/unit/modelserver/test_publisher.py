@@ -166,12 +166,14 @@ async def test_a_missing_acknowledgement_is_doubted_and_the_message_sent_again(m
     bus = FakeBus()
     publisher = Publisher(bus)
     entry = publisher.submit(message("a"))
-    await asyncio.sleep(0.02)
+    while len(bus.written) < 2:
+        await asyncio.sleep(0.001)
     assert bus.ids()[:2] == ["a", "a"]
     bus.reply(0)  # the first answer, too late: nobody waits for it any more
     assert not entry.durable.done()
-    bus.reply(len(bus.written) - 1)
-    await entry.durable
+    while not entry.durable.done():
+        bus.reply(len(bus.written) - 1)
+        await asyncio.sleep(0.001)
 
 
 async def test_a_message_that_is_not_stored_in_time_goes_on_as_what_replaces_it(

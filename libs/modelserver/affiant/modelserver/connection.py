@@ -39,7 +39,7 @@ class _Client(Client):
 
 
 class Connection:
-    """What the publisher needs of the bus. `trouble` says in words why it does not work, empty when it does."""
+    """What the publisher needs of the bus."""
 
     def __init__(self, access: BusAccess, name: str) -> None:
         self._access = access
@@ -47,7 +47,8 @@ class Connection:
         self._client = _Client()
         self._closing = False
         self._inbox = f"{bus.inbox_prefix(access.user or 'modelserver')}.{ids.uuid7()}"
-        self.trouble = "not connected to the bus yet"
+        self._opened = False
+        self._reported = ""
         self.on_reply: Reply = lambda *_: None
         self.on_change: Callable[[], None] = lambda: None
         self.on_closed: Callable[[], None] = lambda: None
@@ -55,6 +56,14 @@ class Connection:
     @property
     def connected(self) -> bool:
         return self._client.is_connected
+
+    @property
+    def trouble(self) -> str:
+        """Why the bus does not work at this moment, in words; empty when it does, as far as is known."""
+        if self.connected and self._opened:
+            return self._reported
+        state = "the connection to the bus is lost; trying again" if self._opened else "not connected to the bus yet"
+        return f"{state} ({self._reported})" if self._reported else state
 
     @property
     def max_payload(self) -> int:
@@ -81,7 +90,7 @@ class Connection:
         )
         await self._client.subscribe(f"{self._inbox}.*", cb=self._reply)
         await self._client.flush()
-        self.trouble = ""
+        self._opened, self._reported = True, ""
         log.info("connected to the bus", url=self._access.url, max_payload=self.max_payload)
 
     def reply_subject(self, token: str) -> str:
@@ -98,32 +107,31 @@ class Connection:
         await self._client.close()
 
     async def _reply(self, message: Msg) -> None:
+        self._reported = ""
         status = (message.headers or {}).get("Status", "")
         self.on_reply(message.subject.rsplit(".", 1)[1], message.data, status)
 
     async def _error(self, error: Exception) -> None:
         """Permission violations appear here only; the publish itself gets no answer."""
         text = str(error) or repr(error)
-        if text != self.trouble:
+        if text != self._reported:
             log.warning("the bus reports an error", reason=text)
-        self.trouble = text
+        self._reported = text
 
     async def _lost(self) -> None:
         if self._closing:
             return
-        self.trouble = "the connection to the bus is lost; trying again"
         log.warning("the connection to the bus is lost")
         self.on_change()
 
     async def _back(self) -> None:
-        self.trouble = ""
+        self._reported = ""
         log.info("the connection to the bus is back")
         self.on_change()
 
     async def _closed(self) -> None:
         if self._closing:
             return
-        self.trouble = "the connection to the bus was closed for good"
         self.on_closed()
 
 

@@ -52,12 +52,14 @@ class NotDurable(Exception):
 class Bus(Protocol):
     """What is needed of a connection."""
 
-    trouble: str
     on_reply: Callable[[str, bytes, str], None]
     on_change: Callable[[], None]
 
     @property
     def connected(self) -> bool: ...
+
+    @property
+    def trouble(self) -> str: ...
 
     def reply_subject(self, token: str) -> str: ...
 
