@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -16,7 +17,8 @@ from affiant.explainer.methods.explain import Explainer
 from affiant.explainer.methods.messages import Explain, Explained, ModelFiles
 from affiant.explainer.methods.pool import Worker
 from affiant.explainer.methods.predictor import Predictor
-from tests.support.explained import Trained, boosting, logistic
+from tests.support.explained import Trained, boosting, digest, logistic
+from tests.support.model import loan_model, loan_spec
 
 Row = dict[str, Scalar]
 
@@ -237,3 +239,15 @@ def test_an_anchor_that_reaches_no_precision_says_so(explainer: Explainer, tmp_p
         assert answer.anchor is not None and answer.anchor.precision < 0.95
         assert "no set of conditions that reaches 95 % was found" in answer.anchor.sentence
         assert "no anchor reached the precision 0.95; the best one found is given" in answer.warnings
+
+
+def test_a_column_of_very_small_numbers_counts_as_much_as_any_other(explainer: Explainer, tmp_path: Path) -> None:
+    random = np.random.default_rng(1)
+    lines = [f"{income:.4g},{debt:.4g}" for income, debt in random.uniform(0, 9e-9, (80, 2))]
+    model, background = loan_model(weight=1e9), ("income,debt\n" + "\n".join(lines)).encode()
+    spec = msgspec.structs.replace(loan_spec(model), background_digest=digest(background))
+    where = ModelFiles(spec, str(tmp_path / "model"), str(tmp_path / "background"))
+    Path(where.model_path).write_bytes(model)
+    Path(where.background_path).write_bytes(background)
+    shap = explainer.explain(Explain(where, [1e-9, 8e-9], 0, None, ["shap"], 1)).shap
+    assert shap is not None and min(value.shap for value in shap.values) > 0.1

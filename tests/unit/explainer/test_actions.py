@@ -313,3 +313,32 @@ async def test_a_service_that_stops_puts_its_job_back_without_counting_it(world:
     await asyncio.gather(serving, return_exceptions=True)
     [(job, _)] = world.store.jobs_of(prediction.prediction_id)
     assert (job.state, job.attempts) == ("queued", 0)
+
+
+async def test_a_job_that_nobody_got_to_in_time_expires_with_an_event(world: World) -> None:
+    await world.predictions.learn(SPEC)
+    prediction = await logged(world, record([True]))
+    world.now += world.settings.deadline_seconds
+    sweeping = asyncio.create_task(world.work.sweep(world.predictions, FakeRelay()))
+    async with asyncio.timeout(5):
+        while world.states(prediction) != ["expired"]:
+            await asyncio.sleep(0.01)
+    sweeping.cancel()
+    [told] = world.events()
+    assert isinstance(told.event, ExplanationFailed)
+    assert (told.event.state, told.event.reason) == ("expired", "not explained within 3600 seconds")
+
+
+async def test_a_version_that_kills_its_worker_is_not_loaded_ahead_again(world: World) -> None:
+    await world.predictions.learn(SPEC)
+    loads = []
+
+    async def killing(files: ModelFiles) -> str:
+        loads.append(files)
+        raise WorkerLost("signal 9")
+
+    world.worker.preload = killing  # type: ignore[method-assign]
+    with pytest.raises(WorkerLost):
+        await world.run(1)
+    await world.run(3)
+    assert len(loads) == 1

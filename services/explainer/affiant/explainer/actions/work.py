@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import math
 import time
 from collections.abc import Callable
 from typing import Protocol
@@ -12,6 +14,7 @@ import structlog
 from prometheus_client import Gauge, Histogram
 
 from affiant.common import trace, wire
+from affiant.common.delivery import retry_delay
 from affiant.common.errors import Problem, Refused, Unavailable
 from affiant.common.events import ExplanationFailed, ModelSpec, PredictionExplained
 from affiant.explainer import domain
@@ -29,6 +32,9 @@ log = structlog.get_logger(__name__)
 POLL_SECONDS = 1.0
 AGAIN_SECONDS = 5.0
 """Before something that another service must give is asked for again."""
+
+MEASURE_TURNS = 5
+"""Counting goes through all jobs that ever were."""
 
 WARM_VERSIONS = 4
 REASON_LENGTH = 2_000
@@ -83,6 +89,7 @@ class Work:
 
     async def serve(self, worker: Worker, relay: Wakes) -> None:
         """Let `worker` do one thing after another until cancelled."""
+        losses = 0
         try:
             while True:
                 bell = self._bell
@@ -91,19 +98,22 @@ class Work:
                     self.trouble.pop(worker.number, None)
                     if not await self._next(worker, relay):
                         await _ring(bell)
+                    losses = 0
                 except WorkerLost as lost:
+                    losses += 1
                     self.trouble[worker.number] = str(lost)
-                    await asyncio.sleep(POLL_SECONDS)
+                    await asyncio.sleep(retry_delay(losses))
         finally:
             await worker.stop()
 
     async def sweep(self, predictions: Predictions, relay: Wakes) -> None:
-        """Once a second: deadlines, waiting predictions, figures."""
-        while True:
+        """Once a second deadlines and waiting predictions, less often the figures, until cancelled."""
+        for turn in itertools.count():
             await predictions.settle()
-            await asyncio.to_thread(self._store.expire, self._clock(), self._expired)
-            relay.wake()
-            await self._measure()
+            if await asyncio.to_thread(self._store.expire, self._clock(), self._expired):
+                relay.wake()
+            if turn % MEASURE_TURNS == 0:
+                await self._measure()
             await asyncio.sleep(POLL_SECONDS)
 
     async def _next(self, worker: Worker, relay: Wakes) -> bool:
@@ -215,6 +225,10 @@ class Work:
             except Problem as error:
                 reason = error.message
                 self._warm_after[spec.digest] = now + AGAIN_SECONDS
+            except WorkerLost:
+                # A version that costs a worker its life is loaded again for a job at most, and jobs count attempts.
+                self._warm_after[spec.digest] = math.inf
+                raise
             if reason:
                 log.warning("version not loaded", model=spec.model, version=spec.version, reason=reason)
             return True

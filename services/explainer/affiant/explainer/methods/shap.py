@@ -18,20 +18,42 @@ COALITIONS = 512
 """Sets of columns whose worth is asked of the model: all of them up to nine columns, and then the values are exact."""
 
 
+class Levels:
+    """The values that occur in one explanation, by their rank in each column.
+
+    shap calls two values equal when `np.isclose` does, and a column that seems never to change gets 0: true of any
+    amounts below 1e-8, and of times in seconds that lie hours apart. Ranks are never close.
+    """
+
+    def __init__(self, rows: Matrix) -> None:
+        self._levels = [np.unique(column) for column in rows.T]
+
+    def ranks(self, rows: Matrix) -> Matrix:
+        """Rows (N, columns) that were given at the start, as ranks."""
+        pairs = zip(self._levels, rows.T, strict=True)
+        return np.column_stack([np.searchsorted(level, column) for level, column in pairs]).astype(np.float64)
+
+    def rows(self, ranks: Matrix) -> Matrix:
+        """The rows (N, columns) behind ranks."""
+        pairs = zip(self._levels, ranks.T.astype(np.int64), strict=True)
+        return np.column_stack([level[column] for level, column in pairs])
+
+
 def find_shap(predictor: Predictor, row: Matrix, explained: int, seed: int) -> Shap:
     """SHAP values of class `explained` for one coded row (columns,). The same seed gives the same values."""
-
-    def probability(rows: Matrix) -> Matrix:
-        return predictor.probabilities(rows)[:, [explained]]
-
     background = predictor.representatives(BACKGROUND_ROWS)
+    levels = Levels(np.vstack([background, row]))
+
+    def probability(ranks: Matrix) -> Matrix:
+        return predictor.probabilities(levels.rows(ranks))[:, [explained]]
+
     explainer = KernelShap(probability, link="identity", feature_names=predictor.table.names, seed=seed)
-    explainer.fit(background)
+    explainer.fit(levels.ranks(background))
     np.random.seed(seed)  # shap draws from numpy's global generator
-    raw = explainer.explain(row.reshape(1, -1), nsamples=COALITIONS, l1_reg=False, silent=True)
+    raw = explainer.explain(levels.ranks(row.reshape(1, -1)), nsamples=COALITIONS, l1_reg=False, silent=True)
     values = np.asarray(raw.shap_values[0], dtype=np.float64).reshape(-1)
     baseline = float(np.squeeze(raw.expected_value[0]))
-    output = float(probability(row.reshape(1, -1))[0, 0])
+    output = float(predictor.probabilities(row.reshape(1, -1))[0, explained])
     return Shap(
         baseline=baseline,
         output=output,
