@@ -191,7 +191,7 @@ def rates(fairness: Fairness) -> Raw:
     for place, group in enumerate(fairness.groups):
         y = 6 + place * BAR
         shade = "reference" if group.value == fairness.reference else "group"
-        name = group.value if len(group.value) <= 18 else f"{group.value[:17]}…"
+        name = words.clipped(group.value, 18)
         parts += [
             tag("text", name, x=BARS_LEFT - 12, y=y + 15, text_anchor="end", cls="name"),
             tag(

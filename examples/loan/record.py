@@ -14,8 +14,9 @@ from examples.loan.outcome import Answer, Case, Comparison, Fairness, Group, Tot
 from examples.loan.progress import Running
 from examples.loan.stage import Stage, until
 
-STILL_SECONDS = 40.0
-"""How long a count may stand still before the wait is given up (and the report says what is missing)."""
+STILL_SECONDS = 120.0
+"""How long a count may stand still before the wait is given up (and the report says what is missing): on a busy
+machine alibi alone takes half a minute to load."""
 
 PAGE = 500
 MISSING = "(missing)"

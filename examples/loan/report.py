@@ -121,7 +121,7 @@ def _fairness(fairness: Fairness) -> Table:
     compared = {comparison.value: comparison for comparison in fairness.comparisons}
     known = any(comparison.truth is not None for comparison in fairness.comparisons)
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim", pad_edge=False)
-    for title in ("", "decisions", "approved", "before", "difference", "ratio"):
+    for title in ("", "decisions", "approved", "in the table", "difference", "ratio"):
         table.add_column(title, justify="left" if not title else "right", no_wrap=True)
     if known:
         table.add_column("truth", justify="right", no_wrap=True)
@@ -142,7 +142,7 @@ def _fairness(fairness: Fairness) -> Table:
             figures.append(Text("" if truth is None else words.signed(truth), style="bold"))
         recorded = "" if group.recorded_rate is None else words.percent(group.recorded_rate, 1)
         table.add_row(
-            Text(group.value), Text(f"{group.rows:,}"), Text(words.percent(group.rate, 1), style="bold"),
+            Text(words.clipped(group.value, 20)), Text(f"{group.rows:,}"), Text(words.percent(group.rate, 1), style="bold"),
             Text(recorded, style="dim"), *figures,
         )  # fmt: skip
     return table

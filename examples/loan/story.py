@@ -122,7 +122,7 @@ async def _deployed(stage: Stage, version: int, step: Running) -> str:
 
 async def _send(stage: Stage, flow: Flow) -> None:
     share = stage.applications * 6 // 10
-    with stage.progress.step(f"{CLIENTS} clients send applications of people never seen before") as step:
+    with stage.progress.step(f"{CLIENTS} clients send applications, all at once") as step:
         sending = asyncio.create_task(flow.send(share))
         while not sending.done():
             step.count(len(flow.answers), share)
@@ -144,7 +144,7 @@ async def _change_version(stage: Stage, flow: Flow) -> None:
 
 
 async def _roll_back(stage: Stage, flow: Flow) -> None:
-    with stage.progress.step("Back to version 1 in one step, applications still coming") as step:
+    with stage.progress.step("Back to version 1 in one step, under the same load") as step:
         async with flow.trickling(TRICKLE):
             path = f"/v1/models/{stage.model}/rollback"
             await stage.door("registry", "ben").post(path, {"alias": "champion", "reason": "rehearsing the way back"})

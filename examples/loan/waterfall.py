@@ -62,8 +62,7 @@ def svg(waterfall: Waterfall) -> Raw:
 
 
 def _title(contribution: Contribution) -> str:
-    title = f"{contribution.column} = {words.value(contribution.value)}"
-    return title if len(title) <= 24 else f"{title[:23]}…"
+    return words.clipped(f"{contribution.column} = {words.value(contribution.value)}", 24)
 
 
 def _range(low: float, high: float) -> tuple[float, float]:

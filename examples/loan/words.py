@@ -35,6 +35,11 @@ def value(found: Value) -> str:
     return f"{found:.4g}" if isinstance(found, float) else str(found)
 
 
+def clipped(text: str, length: int) -> str:
+    """At most `length` characters of `text`, with an ellipsis where more were."""
+    return text if len(text) <= length else f"{text[: length - 1]}…"
+
+
 def short(digest: str, keep: int = 12) -> str:
     """The beginning of a digest."""
     return f"{digest.removeprefix('sha256:')[:keep]}…"
