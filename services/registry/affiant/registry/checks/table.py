@@ -104,7 +104,15 @@ def _values(table: Table, column: Column) -> Array:
     if column.datatype == "BYTES":
         return np.array(cells, dtype=object)
     read_cell = _reader(column.datatype)
-    values = [_cell(read_cell, cell, column, number) for number, cell in enumerate(cells, 1)]
+    # Cells repeat a lot, so each distinct text is read once.
+    texts = list(dict.fromkeys(cells))
+    array = _fitting([_cell(read_cell, text, column, cells) for text in texts], column)
+    places = {text: place for place, text in enumerate(texts)}
+    return array[[places[cell] for cell in cells]]
+
+
+def _fitting(values: list[float], column: Column) -> Array:
+    """`values` in the column's own type; `Unfit` when one is too large for it."""
     try:
         with np.errstate(over="ignore", invalid="ignore"):  # what does not fit is told below, with its column
             array: Array = np.array(values).astype(DTYPES[column.datatype], casting="unsafe")
@@ -136,11 +144,11 @@ def _integer(cell: str) -> int:
         return int(number)
 
 
-def _cell(read_cell: Callable[[str], float], cell: str, column: Column, number: int) -> float:
+def _cell(read_cell: Callable[[str], float], cell: str, column: Column, cells: list[str]) -> float:
     try:
         return read_cell(cell)
     except (KeyError, ValueError, OverflowError) as error:
-        where = f"row {number} of the background data, column {column.name!r}"
+        where = f"row {cells.index(cell) + 1} of the background data, column {column.name!r}"
         raise Unfit(f"{where}: {_complaint(cell, column.datatype)}") from error
 
 
