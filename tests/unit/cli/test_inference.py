@@ -71,9 +71,9 @@ def test_a_whole_number_cannot_be_missing_or_broken() -> None:
             inference.request(COLUMNS, {**ROW, "years": written})
 
 
-def test_a_missing_column_is_named() -> None:
-    with pytest.raises(Problem, match="no column 'income'") as refused:
-        inference.request(COLUMNS, {"incom": 3, "years": 1, "purpose": ""})
+def test_all_missing_columns_are_named_and_a_mistyped_one_is_recognised() -> None:
+    with pytest.raises(Problem, match="needs: income, purpose") as refused:
+        inference.request(COLUMNS, {"incom": 3, "years": 1})
     assert refused.value.hint == "did you mean 'income' by 'incom'?"
 
 

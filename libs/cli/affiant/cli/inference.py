@@ -47,6 +47,7 @@ def request(spec: Spec, row: Row) -> dict[str, Any]:
 
     Protected columns that the model does not take travel as tensors of their own: the server logs them only.
     """
+    _refuse_incomplete(spec, row)
     tensors = [_tensor(spec, tensor, row) for tensor in spec["inputs"]]
     return {"inputs": tensors + [_beside(name, row[name]) for name in beside(spec) if row.get(name) is not None]}
 
@@ -102,6 +103,16 @@ def cells(spec: Spec | None, tensors: Iterable[dict[str, Any]], row: int) -> lis
     ]
 
 
+def _refuse_incomplete(spec: Spec, row: Row) -> None:
+    missing = [column["name"] for column in spec["columns"] if column["name"] not in row]
+    if not missing:
+        return
+    typed = {wrong: difflib.get_close_matches(wrong, missing, 1) for wrong in unknown_columns(spec, row)}
+    meant = [f"did you mean {right[0]!r} by {wrong!r}?" for wrong, right in typed.items() if right]
+    hint = meant[0] if meant else "a missing value is written as null, or left empty in a CSV file"
+    raise Problem(f"the row lacks columns that the model needs: {', '.join(missing)}", hint=hint)
+
+
 def _tensor(spec: Spec, tensor: dict[str, Any], row: Row) -> dict[str, Any]:
     name, datatype = tensor["name"], tensor["datatype"]
     columns = sorted((c for c in spec["columns"] if c["input"] == name), key=lambda column: column.get("index", 0))
@@ -111,10 +122,6 @@ def _tensor(spec: Spec, tensor: dict[str, Any], row: Row) -> dict[str, Any]:
 
 
 def _value(column: str, datatype: str, row: Row) -> Scalar:
-    if column not in row:
-        near = difflib.get_close_matches(column, list(row), 1)
-        hint = f"did you mean {column!r} by {near[0]!r}?" if near else f"given: {', '.join(row)}"
-        raise Problem(f"the row has no column {column!r}, which the model needs", hint=hint)
     found = row[column]
     try:
         return _converted(datatype, found)

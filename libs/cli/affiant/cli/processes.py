@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -74,7 +74,13 @@ def end(identity: Identity, *, grace_seconds: float) -> bool:
     return False
 
 
-def last_lines(file: Path, count: int = 12) -> str:
+def with_argument_below(folder: Path, word: str) -> list[Identity]:
+    """Processes whose command line has `word` in it and a path below `folder`."""
+    found = [identify(pid) for pid, command in _commands() if word in command and f"{folder}{os.sep}" in command]
+    return [identity for identity in found if identity is not None]
+
+
+def last_lines(file: Path, count: int = 6) -> str:
     """The end of a log, for an error message."""
     if not file.exists():
         return ""
@@ -82,6 +88,19 @@ def last_lines(file: Path, count: int = 12) -> str:
         log.seek(max(0, file.stat().st_size - 8_000))
         lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     return "\n".join(lines[-count:])
+
+
+def _commands() -> Iterator[tuple[int, str]]:
+    """Every process's pid and command line."""
+    if sys.platform == "linux":
+        for file in Path("/proc").glob("[0-9]*/cmdline"):
+            with contextlib.suppress(OSError):  # it ended, or is somebody else's
+                yield int(file.parent.name), file.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        return
+    listed = subprocess.run(["/bin/ps", "-axo", "pid=,args="], capture_output=True, text=True, check=False).stdout
+    for line in listed.splitlines():
+        pid, _, command = line.strip().partition(" ")
+        yield int(pid), command
 
 
 def _gone_within(identity: Identity, seconds: float) -> bool:

@@ -27,10 +27,10 @@ from affiant.cli.supervisor import Say, Status, Supervisor
 from affiant.common import bus
 from affiant.common.errors import Conflict, Problem
 
-STOP_ORDER = ("deployer", "registry", "explainer", "auditor")
-"""The deployer first: it ends the model servers, whose last records the others may still take."""
+STOP_ORDER = (("deployer",), ("registry", "explainer", "auditor"), ("nats",))
+"""Group by group. The deployer first: it ends the model servers, whose last records the others may still take."""
 
-CRASHES_BEFORE_GIVING_UP = 3
+CRASHES_BEFORE_GIVING_UP = 2
 
 
 class System:
@@ -151,6 +151,12 @@ class System:
         nats_entry = record.entry(plans.monitor_url(self.home), self._pid("nats"))
         record.write(self.home, record.Record(plans.nats_url(self.home), services, nats_entry, up, ready))
 
+    def refresh_record(self) -> None:
+        """Write `affiant.json` again where a process has another pid than it says."""
+        known = record.read(self.home).processes()
+        if any(entry.pid != (self._pid(name) or 0) for name, entry in known.items()):
+            self.write_record(ready=True)
+
     def _start_all(self, deadline: float) -> None:
         supervisor = self._running()
         supervisor.launch(plans.of_nats(self.home))
@@ -167,24 +173,28 @@ class System:
         self.write_record(ready=True)
 
     def _stop_all(self, supervisor: Supervisor, grace: float) -> None:
-        for name in (*STOP_ORDER, "nats"):
-            try:
-                running = supervisor.status(name).state != "stopped"
-            except Problem:
-                continue  # it was never started
-            if running and self._hurry.is_set():
-                supervisor.kill(name)
-            elif running:
-                self._stop_one(supervisor, name, grace)
-            self._say(f"{name} stopped")
+        for group in STOP_ORDER:
+            running = [name for name in group if self._pid(name) or self._waits(name)]
+            self._stop_together(supervisor, running, grace)
+            for name in running:
+                self._say(f"{name} stopped")
 
-    def _stop_one(self, supervisor: Supervisor, name: str, grace: float) -> None:
-        stopping = threading.Thread(target=supervisor.stop, args=(name, grace), daemon=True)
-        stopping.start()
-        while stopping.is_alive():
-            stopping.join(0.1)
+    def _stop_together(self, supervisor: Supervisor, names: list[str], grace: float) -> None:
+        stopping = [threading.Thread(target=supervisor.stop, args=(name, grace), daemon=True) for name in names]
+        for thread in stopping:
+            thread.start()
+        while any(thread.is_alive() for thread in stopping):
+            time.sleep(0.05)
             if self._hurry.is_set():
-                supervisor.kill(name)
+                for name in names:
+                    supervisor.kill(name)
+
+    def _waits(self, name: str) -> bool:
+        """Whether it crashed and would be started again."""
+        try:
+            return self.status(name).state == "waiting"
+        except Problem:
+            return False  # it was never started
 
     def _lock(self) -> None:
         lock = (self.home.path / "lock").open("w")

@@ -16,13 +16,18 @@ from affiant.common.errors import Problem
 REFRESH_SECONDS = 1.0
 
 
-def watch(system: System, screen: Console) -> None:
-    """Show how everything is until the system is cancelled."""
+def watch(system: System, screen: Console | None) -> None:
+    """Show how everything is until the system is cancelled, and keep its record true."""
+    if screen is None:
+        while not system.cancelled.wait(REFRESH_SECONDS):
+            system.refresh_record()
+        return
     if not screen.is_terminal:
         _report_changes(system, screen)
         return
     with Live(views.status([], []), console=screen, auto_refresh=False) as live:
         while not system.cancelled.is_set():
+            system.refresh_record()
             live.update(views.status(rows(system), deployments(system)), refresh=True)
             system.cancelled.wait(REFRESH_SECONDS)
 
@@ -50,6 +55,7 @@ def deployments(system: System) -> list[dict[str, object]]:
 def _report_changes(system: System, screen: Console) -> None:
     before: list[str] = []
     while not system.cancelled.is_set():
+        system.refresh_record()
         now = [f"{row.name} {row.word}" for row in rows(system)]
         for line in now:
             if before and line not in before:

@@ -15,7 +15,9 @@ from rich.text import Text
 
 from affiant.cli import home as homes
 from affiant.cli import processes, record
+from affiant.cli.processes import Identity
 from affiant.cli.session import Session, command
+from affiant.cli.supervisor import Say
 from affiant.cli.system import System
 from affiant.cli.views import installation as views
 from affiant.cli.watch import watch
@@ -52,16 +54,20 @@ def up(
     if detach:
         _detached(session, port)
         return
-    system = System(session.home, port=port, say=session.note)
+    system = System(session.home, port=port, say=_say(session))
     _cancel_on_signals(system)
     with system:
         session.show(views.description(system), *views.welcome(system))
-        if session.json:
-            system.cancelled.wait()
-        else:
-            watch(system, session.screen)
+        watch(system, None if session.json else session.screen)
         session.note("stopping: services first, the bus last")
     session.note("everything has stopped; affiant up goes on where it was")
+
+
+def _say(session: Session) -> Say:
+    """Beside a live table, words must go through the same console, or they tear it."""
+    if session.screen.is_terminal and not session.json:
+        return lambda text: session.screen.print(Text(text, style="dim"))
+    return session.note
 
 
 def _cancel_on_signals(system: System) -> None:
@@ -124,13 +130,20 @@ def down(
             raise Conflict("this is the process that runs it")
         processes.end(found.up.identity, grace_seconds=wait)
         ended.append("up")
-    for name, entry in record.running(found).items():
-        session.note(f"ending {name} (pid {entry.pid})")
-        processes.end(entry.identity, grace_seconds=10)
+    left = {name: entry.identity for name, entry in record.running(found).items()}
+    for name, identity in (left | _model_servers(session)).items():
+        session.note(f"ending {name} (pid {identity.pid})")
+        processes.end(identity, grace_seconds=30)
         ended.append(name)
     if not ended:
         raise NotFound(f"nothing runs in {session.home.path}", hint="start it: affiant up")
     session.show({"ended": ended}, Text("stopped; affiant up goes on where it was"))
+
+
+def _model_servers(session: Session) -> dict[str, Identity]:
+    """Model servers that outlived their deployer (they go on serving until the next one adopts them)."""
+    found = processes.with_argument_below(session.home.data("deployer"), "affiant.modelserver")
+    return {f"model server {identity.pid}": identity for identity in found}
 
 
 def run(service: Annotated[str, typer.Argument(help="registry, deployer, explainer or auditor.")]) -> None:

@@ -55,7 +55,9 @@ def welcome(system: System) -> list[RenderableType]:
     return [
         Text("\nAffiant runs. ", style="bold green") + Text(f"Everything lies in {system.home.path}\n"),
         addresses,
+        Text(),
         who,
+        Text(),
         Text("Speak in a person's name with --as; without it you are ana. Tokens: secrets/tokens/<person>.", "dim"),
         Text("Next, in another terminal: affiant register model.onnx --name loan …   or   affiant --help\n", "dim"),
     ]
@@ -66,7 +68,10 @@ def status(rows: list[Row], deployments: list[dict[str, Any]]) -> RenderableType
     table = plain_table("part", "state", "address", "pid", "restarts")
     for row in rows:
         table.add_row(row.name, mark(row.word, row.style), row.url, str(row.pid or "–"), str(row.restarts))
-    return Group(table, *([_deployed(deployments)] if deployments else []), Text("Ctrl-C stops it.", style="dim"))
+    parts: list[RenderableType] = [table]
+    if deployments:
+        parts += [Text(), _deployed(deployments)]
+    return Group(*parts, Text("\nCtrl-C stops it.", style="dim"))
 
 
 def _deployed(deployments: list[dict[str, Any]]) -> Table:
