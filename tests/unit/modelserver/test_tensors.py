@@ -10,7 +10,7 @@ import pytest
 from affiant.common.errors import Problem
 from affiant.common.events import TensorSpec
 from affiant.modelserver.protocol import RequestTensor
-from affiant.modelserver.tensors import DATATYPES, datatype_of, flat, slot
+from affiant.modelserver.tensors import DATATYPES, flat, slot
 
 
 def read(datatype: str, data: list[Any], shape: list[int] | None = None, declared: tuple[int, ...] = (-1, 1)) -> Any:
@@ -24,7 +24,7 @@ def test_every_datatype_of_the_protocol_is_read_and_written_as_itself(datatype: 
     data = {"BOOL": [True, False], "BYTES": ["a", "ü"]}.get(datatype, [1, 2])
     array = read(datatype, data)
     assert array.shape == (2, 1)
-    assert datatype_of(array) == datatype
+    assert array.dtype == DATATYPES[datatype].dtype
     assert flat(array) == data
 
 

@@ -42,4 +42,5 @@ def now() -> str:
 
 def timestamp(moment: datetime) -> str:
     """`moment` (with a time zone) in UTC as RFC 3339 with microseconds and a `Z`."""
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    # Not strftime: it takes six times as long, and this stands on the way of every prediction.
+    return moment.astimezone(UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"

@@ -108,7 +108,9 @@ class Inference:
         self, ticket: Ticket, asked: Asked, request: protocol.InferRequest, arrays: list[tensors.Array]
     ) -> _Outcome:
         spec = self._model.spec
-        outputs = [_output(name, array) for name, array in zip(self._model.outputs, arrays, strict=True)]
+        outputs = [
+            _output(name, kind, array) for (name, kind), array in zip(self._model.outputs.items(), arrays, strict=True)
+        ]
         decided = record.NO_VERDICT
         if spec.decision is not None:
             flat: dict[str, list[Scalar]] = {tensor.name: tensor.data for tensor in outputs}
@@ -152,8 +154,8 @@ def _message(event: PredictionLogged, traceparent: str) -> wire.Message:
     return wire.encode(event, owner=OWNER, id=event.prediction_id, time=event.received_at, traceparent=traceparent)
 
 
-def _output(name: str, array: tensors.Array) -> TensorData:
-    return TensorData(name=name, datatype=tensors.datatype_of(array), shape=list(array.shape), data=tensors.flat(array))
+def _output(name: str, datatype: str, array: tensors.Array) -> TensorData:
+    return TensorData(name=name, datatype=datatype, shape=list(array.shape), data=tensors.flat(array))
 
 
 def _microseconds(ticket: Ticket) -> int:

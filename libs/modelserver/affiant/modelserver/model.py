@@ -62,17 +62,17 @@ class Pace:
 
 @dataclass(frozen=True)
 class Model:
-    """A model that is loaded."""
+    """A model that is loaded; `outputs` are names and datatypes."""
 
     spec: ModelSpec
     session: Any
     slots: dict[str, Slot]
-    outputs: list[str]
+    outputs: dict[str, str]
     pace: Pace
 
     def run(self, feed: dict[str, Array]) -> list[Array]:
         """The outputs, in the order of `outputs`; raises what onnxruntime raises."""
-        arrays: list[Array] = self.session.run(self.outputs, feed)
+        arrays: list[Array] = self.session.run(list(self.outputs), feed)
         return arrays
 
     def run_timed(self, feed: dict[str, Array], rows: int) -> list[Array]:
@@ -87,7 +87,7 @@ def load(spec: ModelSpec, path: Path) -> Model:
     """The model in the file at `path`, warm. Raises `Problem` when it is not the registered one or does not load."""
     session = _session(_registered_bytes(spec, path))
     slots = {tensor.name: slot(tensor) for tensor in spec.inputs}
-    outputs = [tensor.name for tensor in spec.outputs]
+    outputs = {tensor.name: tensor.datatype for tensor in spec.outputs}
     _check_signature(session, slots, outputs)
     rows = _warm(session, slots, outputs)
     log.info("model loaded", digest=spec.digest, inline_rows=rows)
@@ -122,23 +122,23 @@ def _session(data: bytes) -> Any:
         raise Problem(f"onnxruntime does not load the model: {error}") from error
 
 
-def _check_signature(session: Any, slots: dict[str, Slot], outputs: list[str]) -> None:
+def _check_signature(session: Any, slots: dict[str, Slot], outputs: dict[str, str]) -> None:
     """What was registered must be what the file says: a request is checked against the registration."""
     takes = {tensor.name: _DATATYPES.get(tensor.type, tensor.type) for tensor in session.get_inputs()}
     registered = {name: one.kind.name for name, one in slots.items()}
     if takes != registered:
         raise Problem(f"the model takes {takes}, but {registered} is registered")
-    gives = {tensor.name: tensor.type for tensor in session.get_outputs()}
-    for name in outputs:
-        if not gives.get(name, "").startswith("tensor("):
-            raise Problem(f"output {name!r} is registered, but the model gives {gives.get(name, 'nothing')}")
+    gives = {tensor.name: _DATATYPES.get(tensor.type, tensor.type) for tensor in session.get_outputs()}
+    for name, datatype in outputs.items():
+        if gives.get(name) != datatype:
+            raise Problem(f"output {name!r} is registered as {datatype}; the model gives {gives.get(name, 'nothing')}")
 
 
-def _warm(session: Any, slots: dict[str, Slot], outputs: list[str]) -> int | None:
+def _warm(session: Any, slots: dict[str, Slot], outputs: dict[str, str]) -> int | None:
     """Run the model a few times and say how many rows are quick; `None` when it does not take blank values."""
     try:
-        one = _seconds(session, outputs, _blank(slots, 1))
-        many = _seconds(session, outputs, _blank(slots, _PROBE_ROWS))
+        one = _seconds(session, list(outputs), _blank(slots, 1))
+        many = _seconds(session, list(outputs), _blank(slots, _PROBE_ROWS))
     except Exception as error:
         # An encoder that knows its categories refuses the empty text. That is no fault of the model.
         log.info("the model takes no blank values; it warms up with its first requests", reason=str(error))

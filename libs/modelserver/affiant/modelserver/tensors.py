@@ -61,8 +61,6 @@ DATATYPES: dict[str, Datatype] = {
     )
 }
 
-_BY_DTYPE = {kind.dtype: name for name, kind in DATATYPES.items()}
-
 
 @dataclass(frozen=True)
 class Slot:
@@ -152,14 +150,6 @@ def _flatten(name: str, data: list[Any], shape: list[int]) -> list[Any]:
         elif len(level) != size:
             raise Problem(f"input {name!r}: its data does not have shape {shape}")
     return level
-
-
-def datatype_of(array: Array) -> str:
-    """The protocol's datatype of an output; raises `Problem` when it has none."""
-    name = _BY_DTYPE.get(array.dtype) or ("BYTES" if array.dtype.kind == "U" else None)
-    if name is None:
-        raise Problem(f"the model gave an array of {array.dtype}, which the protocol cannot carry", status=500)
-    return name
 
 
 def flat(array: Array) -> list[Scalar]:
