@@ -172,6 +172,20 @@ def test_tail_shows_what_comes_by(system: System) -> None:
     assert "affiant.registry.model_promoted.v1 set aside: not a CloudEvent" in shown
 
 
+def test_ctrl_c_ends_tail_at_once(system: System) -> None:
+    tail = subprocess.Popen(
+        [sys.executable, "-m", "affiant.cli", "tail", "--home", str(system.home.path)],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert tail.stderr is not None
+    assert "following" in tail.stderr.readline()
+    tail.send_signal(signal.SIGINT)
+    _, words = tail.communicate(timeout=5)
+    assert tail.returncode == 130
+    assert "Traceback" not in words
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end children with their parent")
 def test_a_killed_up_leaves_nothing_behind_and_the_next_goes_on(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")

@@ -62,7 +62,11 @@ async def connected(home: Home, user: str, url: str = "") -> AsyncIterator[Clien
 
 
 def wait_for(work: Coroutine[Any, Any, T]) -> T:
-    """The result of `work`, run in a thread of its own: the caller may have an event loop running."""
+    """The result of `work`; in a thread of its own where the caller has an event loop running (a test may)."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
     with ThreadPoolExecutor(1, "bus") as pool:
         return pool.submit(asyncio.run, work).result()
 

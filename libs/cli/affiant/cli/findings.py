@@ -17,6 +17,7 @@ from affiant.cli import probes, processes
 from affiant.cli.connection import connected
 from affiant.cli.home import Home
 from affiant.cli.record import Record
+from affiant.cli.services import Services
 from affiant.common import bus
 from affiant.common.errors import Problem
 
@@ -58,7 +59,8 @@ def _disk(home: Home) -> Finding:
     if free < DISK_PROBLEM_BYTES:
         return Finding("problem", "disk", said, "make room: a full disk stops the bus, and then every answer")
     if free < DISK_NOTE_BYTES:
-        return Finding("note", "disk", said, "streams may grow to 13 GiB: see affiant doctor --output json")
+        most = sum(stream.max_bytes for stream in bus.STREAMS) / 1024**3
+        return Finding("note", "disk", said, f"the streams alone may grow to {most:.0f} GiB")
     return Finding("good", "disk", said)
 
 
@@ -108,6 +110,30 @@ async def _stream(js: JetStreamContext, stream: bus.Stream) -> Finding:
     if used > STREAM_NEARLY_FULL:
         return Finding("problem", subject, said, "full, it refuses messages: raise max_bytes in affiant.common.bus")
     return Finding("good", subject, said)
+
+
+def of_work(home: Home) -> Iterator[Finding]:
+    """What the services say of their work: deployments that failed, requests that are missing from the record."""
+    services = Services(home, "omar")
+    try:
+        deployments = services.get("deployer", "/v1/deployments")["deployments"]
+        summary = services.get("auditor", "/v1/summary")
+    except Problem as problem:
+        yield Finding("problem", "work", problem.message, problem.hint or "affiant doctor, in a moment")
+        return
+    for one in deployments:
+        name = f"deployment {one['model']}/{one['version']} ({one['alias']})"
+        failed = one["state"] == "failed"
+        step = "promote another version, or affiant rollback" if failed else ""
+        yield Finding("problem" if failed else "good", name, one["reason"] or one["state"], step)
+    yield _record(summary)
+
+
+def _record(summary: dict[str, int]) -> Finding:
+    missing = summary["missing"]
+    said = f"{summary['predictions']:,} predictions on record, {summary['explained']:,} explained, {missing:,} missing"
+    step = "requests were numbered but never arrived: GET /v1/completeness of the auditor names them"
+    return Finding("problem", "record", said, step) if missing else Finding("good", "record", said)
 
 
 def _stream_differences(info: StreamInfo, stream: bus.Stream) -> str:

@@ -37,5 +37,9 @@ def contracts(
         return
     stale = documents.stale(folder)
     if stale:
-        raise Problem("; ".join(stale), hint="affiant contracts --write", details={"stale": stale})
+        raise Problem(
+            f"{folder} is not as the code says:\n  " + "\n  ".join(stale),
+            hint="affiant contracts --write",
+            details={"stale": stale},
+        )
     session.show({"stale": []}, Text(f"{folder} is as the code says"))

@@ -35,6 +35,7 @@ def doctor(session: Session) -> None:
     try:
         found += findings.of_processes(session.home, record.read(session.home))
         found += wait_for(findings.of_bus(session.home))
+        found += findings.of_work(session.home)
     except NotFound as problem:
         found.append(Finding("problem", "installation", problem.message, problem.hint))
     problems = sum(one.level == "problem" for one in found)

@@ -161,7 +161,7 @@ def rollback(session: Session, model: Model, alias: AliasOption = "champion", re
 def deprecate(session: Session, version: Version, reason: Reason = "") -> None:
     """Mark a version as no longer to be chosen; where it serves, it goes on serving.
 
-    affiant deprecate loan/1 --reason "trained before the change of tariff"
+    affiant deprecate loan/1 --reason "trained before the change of tariff" --as ben
     """
     wanted = reference(version)
     done = session.services.post("registry", f"{wanted.path}/deprecate", {"reason": reason} if reason else {})
