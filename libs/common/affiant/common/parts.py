@@ -1,0 +1,145 @@
+"""The values inside events: tensors, columns, decisions, policies, the specification of a model, explanations.
+
+They are imported from `affiant.common.events`, beside the events that hold them.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from msgspec import Struct, field
+
+Scalar = str | int | float | bool | None
+"""One value of a tensor or a column. `None` is a missing value (NaN has no JSON)."""
+
+Alias = Literal["champion", "challenger"]
+ALIASES: tuple[str, ...] = get_args(Alias)
+
+
+class Part(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A value inside an event."""
+
+
+class TensorSpec(Part, frozen=True, kw_only=True):
+    """One input or output of a model, in Open Inference Protocol terms; -1 is a variable dimension."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class TensorData(Part, frozen=True, kw_only=True):
+    """One tensor as it went in or came out: `data` is flat and row-major, its length the product of `shape`."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Scalar]
+
+
+class Column(Part, frozen=True, kw_only=True):
+    """One column of a model's table, and where its values are found in a request.
+
+    `input` names the tensor, `index` the position on its second axis (0 where a column has a tensor of its own).
+    """
+
+    name: str
+    kind: Literal["numeric", "categorical"]
+    datatype: str
+    input: str
+    index: int = 0
+
+
+class Decision(Part, frozen=True, kw_only=True):
+    """How a classifier's outputs become a decision. Shapes: label (N,) or (N, 1), probabilities (N, C).
+
+    `classes` lists the labels in the order of the probabilities; `favourable` is one of them.
+    """
+
+    label_output: str
+    probability_output: str
+    classes: list[str | int]
+    favourable: str | int
+
+
+class ExplainPolicy(Part, frozen=True, kw_only=True):
+    """Which logged predictions are explained without being asked for, and how."""
+
+    when: Literal["adverse", "all", "none"] = "adverse"
+    rate: float = 1.0
+    methods: list[Literal["anchor", "shap"]] = field(default_factory=lambda: ["anchor", "shap"])
+
+
+class Policy(Part, frozen=True, kw_only=True):
+    """What is promised for a version: how its predictions are logged and which are explained.
+
+    `acked`: no answer leaves before its record is durable on the bus. `buffered`: before it is durable in the
+    model server's own write-ahead file.
+    """
+
+    audit: Literal["acked", "buffered"] = "acked"
+    explain: ExplainPolicy = field(default_factory=ExplainPolicy)
+
+
+class Check(Part, frozen=True, kw_only=True):
+    """One check that a version passed or failed before it could be promoted."""
+
+    name: str
+    passed: bool
+    detail: str
+
+
+class ModelSpec(Part, frozen=True, kw_only=True):
+    """Everything that another part must know of a version in order to serve, explain or audit it.
+
+    `protected` columns that the model does not take as inputs travel beside them in a request and are logged.
+    Digests are `sha256:<64 hex digits>` of the file's bytes.
+    """
+
+    model: str
+    version: int
+    digest: str
+    size_bytes: int
+    author: str
+    inputs: list[TensorSpec]
+    outputs: list[TensorSpec]
+    columns: list[Column]
+    protected: list[str] = field(default_factory=list)
+    decision: Decision | None = None
+    background_digest: str | None = None
+    policy: Policy = field(default_factory=Policy)
+    description: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
+
+
+class Anchor(Part, frozen=True, kw_only=True):
+    """An anchor (Ribeiro, Singh, Guestrin 2018): while the clauses hold, the decision stays, with `precision`.
+
+    `coverage` is the share of the background rows that the clauses cover. `success` is false where no anchor
+    reached `threshold`; then the best one found is given. No clause means: the decision is almost always this one.
+    """
+
+    clauses: list[str]
+    precision: float
+    coverage: float
+    threshold: float
+    success: bool
+    sentence: str
+
+
+class ShapValue(Part, frozen=True, kw_only=True):
+    """The contribution of one column's value, in units of the explained output (probability)."""
+
+    column: str
+    value: Scalar
+    shap: float
+
+
+class Shap(Part, frozen=True, kw_only=True):
+    """SHAP values (Lundberg, Lee 2017): `baseline` + the sum of the values = `output`, but for `additivity_error`."""
+
+    baseline: float
+    output: float
+    values: list[ShapValue]
+    additivity_error: float
+    estimator: str
