@@ -9,6 +9,7 @@ import typer
 
 from affiant.cli.commands import contracts, deadletters, doctor, events, installation, models, predictions
 from affiant.cli.session import console, exit_code, report
+from affiant.cli.teach import help_text
 from affiant.common.errors import Problem
 
 app = typer.Typer(
@@ -32,23 +33,26 @@ def _version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback()
-def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
-) -> None:
-    """Every prediction of a deployed model, a sworn statement: which model, approved by whom, what went in, what
+_FIRST_WALK = """
+    Every prediction of a deployed model, a sworn statement: which model, approved by whom, what went in, what
     came out, and why.
 
-    A first walk:
-
-      affiant up                                              in one terminal; it stays
-      affiant register loan.onnx --name loan --background train.csv --favourable approved
-      affiant promote loan/1 --reason "checked" --as ben        another person must
-      affiant predict loan --csv applications.csv --rows 1-5
-      affiant prediction 019a…                                the record and its explanation
+    affiant up                          in one terminal; it stays
+    affiant register loan.onnx --name loan --background train.csv \\
+        --favourable approved --protected race
+    affiant promote loan/1 --reason "checked" --as ben
+    affiant predict loan --csv applications.csv --rows 1-5
+    affiant prediction 019a…            its record, its reasons, its proof
 
     Exit codes: 0 done · 1 a problem · 2 mistyped · 3 not reachable · 4 not allowed · 5 not found · 6 refused.
     """
+
+
+@app.callback(help=help_text(_FIRST_WALK))
+def root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show it.")] = False,
+) -> None:
+    """What stands before every command; its options act by themselves."""
 
 
 def main(arguments: list[str] | None = None) -> None:

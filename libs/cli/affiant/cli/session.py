@@ -24,6 +24,7 @@ from rich.text import Text
 from affiant.cli import home as homes
 from affiant.cli.home import Home
 from affiant.cli.services import Services
+from affiant.cli.teach import help_text
 from affiant.common.errors import Problem
 
 WIDTH_WITHOUT_TERMINAL = 160
@@ -119,7 +120,9 @@ def command(
     """Register a function of a `Session` and its own parameters as the command `name`."""
 
     def register(function: Callable[..., None]) -> Callable[..., None]:
-        app.command(name, rich_help_panel=panel, no_args_is_help=_needs_arguments(function))(_with_session(function))
+        help_ = help_text(function.__doc__)
+        needs = _needs_arguments(function)
+        app.command(name, help=help_, rich_help_panel=panel, no_args_is_help=needs)(_with_session(function))
         return function
 
     return register

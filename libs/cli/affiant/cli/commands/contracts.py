@@ -26,7 +26,7 @@ def contracts(
 ) -> None:
     """Check, or write, the JSON Schema of each event and the AsyncAPI document.
 
-    affiant contracts             exit code 1 where the folder is not as the code would write it
+    affiant contracts             compares docs/contracts with the code
     affiant contracts --write     write them into docs/contracts
     """
     from affiant.common import contracts as documents

@@ -19,6 +19,7 @@ from affiant.cli.processes import Identity
 from affiant.cli.session import Session, command
 from affiant.cli.supervisor import Say
 from affiant.cli.system import System
+from affiant.cli.teach import help_text
 from affiant.cli.views import installation as views
 from affiant.cli.watch import watch
 from affiant.common.errors import Conflict, NotFound, Problem
@@ -31,7 +32,7 @@ def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     command(app, "up", PANEL)(up)
     command(app, "down", PANEL)(down)
-    app.command("run", rich_help_panel=PANEL)(run)
+    app.command("run", help=help_text(run.__doc__), rich_help_panel=PANEL)(run)
 
 
 def up(
@@ -47,9 +48,8 @@ def up(
     random secrets. A service that crashes is started again. Ctrl-C stops everything in order; a second Ctrl-C does
     not wait.
 
-      affiant up                     stays in this terminal
-      affiant up --detach            comes back when everything is ready; affiant down ends it
-      affiant --help                 what to try next
+    affiant up               stays in this terminal
+    affiant up --detach      comes back when all is ready; affiant down ends it
     """
     if detach:
         _detached(session, port)

@@ -61,7 +61,8 @@ def register(
 ) -> None:
     """Register a model version. It is checked first; a refused one says which check failed and why.
 
-      affiant register loan.onnx --name loan --background train.csv --favourable approved --protected race
+      affiant register loan.onnx --name loan --background train.csv \\
+        --favourable approved --protected race
 
     The background is a sample of the training rows, with the same columns as the model. Next: another person
     promotes it.
@@ -161,7 +162,7 @@ def rollback(session: Session, model: Model, alias: AliasOption = "champion", re
 def deprecate(session: Session, version: Version, reason: Reason = "") -> None:
     """Mark a version as no longer to be chosen; where it serves, it goes on serving.
 
-    affiant deprecate loan/1 --reason "trained before the change of tariff" --as ben
+    affiant deprecate loan/1 --reason "older tariff" --as ben
     """
     wanted = reference(version)
     done = session.services.post("registry", f"{wanted.path}/deprecate", {"reason": reason} if reason else {})
