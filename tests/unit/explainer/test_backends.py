@@ -91,6 +91,7 @@ async def test_the_auditor_gives_the_record_and_what_else_it_says_is_ignored() -
         (lambda _: httpx.Response(404), NotFound),
         (lambda _: httpx.Response(401), Unavailable),
         (lambda _: httpx.Response(200, content=b"{}"), Unavailable),
+        (lambda _: httpx.Response(200, content=b'{"record": null}'), NotFound),
     ],
 )
 async def test_a_record_that_the_auditor_cannot_give_is_told_with_a_hint(

@@ -24,7 +24,7 @@ class RecordSource(Protocol):
 class _Answer(Struct, frozen=True):
     """What the explainer needs of `GET /v1/predictions/{id}`."""
 
-    record: PredictionLogged
+    record: PredictionLogged | None
 
 
 class AuditorRecords:
@@ -48,6 +48,9 @@ class AuditorRecords:
         if answer.status_code != 200:
             raise Unavailable(f"the auditor answered {answer.status_code}", hint="the auditor's log says why")
         try:
-            return msgspec.json.decode(answer.content, type=_Answer).record
+            record = msgspec.json.decode(answer.content, type=_Answer).record
         except msgspec.DecodeError as error:
             raise Unavailable(f"the auditor's answer is not understood: {error}") from error
+        if record is None:
+            raise NotFound(f"what prediction {prediction_id} held was erased", hint="it cannot be explained any more")
+        return record

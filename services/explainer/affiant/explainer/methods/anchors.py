@@ -20,6 +20,10 @@ from affiant.explainer.methods.sentences import anchor_sentence, clause
 from affiant.explainer.methods.table import Matrix
 
 THRESHOLD = 0.95
+MAX_PREDICATES = 8
+"""Nobody reads more conditions, they cover next to no case, and the search for them is what takes longest: without
+this bound one denial in ten took 0.97 s of processor time on a 13-column boosting model, with it 0.53 s."""
+
 CACHE_BATCHES = 500
 """Room for sampled rows, in batches of 100. alibi's default reserves a million rows for each explanation."""
 
@@ -115,7 +119,13 @@ def find_anchor(predictor: Predictor, row: Matrix, label: str | int, seed: int) 
     bins = Bins({index: table.edges(index, row) for index in search.numerical_features})
     search.fit_bins(table.background, bins, row)
     np.random.seed(seed)  # alibi draws from numpy's global generator
-    raw = search.explain(row, threshold=THRESHOLD, binary_cache_size=CACHE_BATCHES, cache_margin=CACHE_BATCHES // 10)
+    raw = search.explain(
+        row,
+        threshold=THRESHOLD,
+        max_anchor_size=MAX_PREDICATES,
+        binary_cache_size=CACHE_BATCHES,
+        cache_margin=CACHE_BATCHES // 10,
+    )
     clauses = [
         clause(table.codings[index], row[index], bins.edges.get(index), allowed) for index, allowed in search.found
     ]
