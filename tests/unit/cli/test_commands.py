@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from affiant.cli import home as homes
-from affiant.cli import record
+from affiant.cli import home as homes, record
 from affiant.cli.app import main
 from affiant.cli.home import Home
 from affiant.cli.record import Entry, Record

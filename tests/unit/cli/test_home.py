@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from affiant.cli import home as homes
-from affiant.cli import natsconf, plans
+from affiant.cli import home as homes, natsconf, plans
 from affiant.cli.home import Home
 from affiant.common import auth, bus
 from affiant.common.errors import NotFound

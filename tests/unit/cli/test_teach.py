@@ -16,7 +16,7 @@ def test_prose_flows_and_examples_stay_as_they_are_written() -> None:
     """)
     first, prose, example = text.split("\n\n")
     assert (first, prose) == ("Do it.", "Long prose on two lines.")
-    assert example == "[cyan]  affiant do it \\[/cyan]\n[cyan]    --well[/cyan]"
+    assert example == "[cyan]  affiant do it \\\\[/cyan]\n[cyan]    --well[/cyan]"
 
 
 def test_brackets_in_a_text_are_no_markup() -> None:

@@ -7,8 +7,7 @@ from typing import Any
 
 from rich.console import Console, RenderableType
 
-from affiant.cli.views import events as event_views
-from affiant.cli.views import predictions as prediction_views
+from affiant.cli.views import events as event_views, predictions as prediction_views
 from affiant.cli.views.explanation import SHOWN, waterfall
 from affiant.cli.views.tables import value
 from affiant.common import events, wire

@@ -12,8 +12,7 @@ from nats.js import JetStreamContext
 from nats.js.api import ConsumerInfo, StreamInfo
 from nats.js.errors import NotFoundError
 
-from affiant.cli import home as homes
-from affiant.cli import probes, processes
+from affiant.cli import home as homes, probes, processes
 from affiant.cli.connection import connected
 from affiant.cli.home import Home
 from affiant.cli.record import Record
@@ -75,7 +74,7 @@ def of_processes(home: Home, found: Record) -> Iterator[Finding]:
             continue
         ended = not (entry.pid and processes.alive(entry.identity))
         step = "affiant up" if ended else f"its log says more: {home.log(name)}"
-        yield Finding("problem", name, "; ".join(reasons), step)
+        yield Finding("problem", name, f"at {entry.url}: {'; '.join(reasons)}", step)
 
 
 async def of_bus(home: Home) -> list[Finding]:

@@ -13,9 +13,9 @@ def unready(url: str) -> list[str]:
             return []
         return [str(reason) for reason in answer.json()["reasons"]]
     except httpx.HTTPError as error:
-        return [f"does not answer at {url} ({type(error).__name__})"]
+        return [f"does not answer ({type(error).__name__})"]
     except (ValueError, KeyError, TypeError):
-        return [f"something else than Affiant answers at {url}"]
+        return ["something else than Affiant answers"]
 
 
 def nats_unready(monitor: str) -> list[str]:
@@ -23,5 +23,5 @@ def nats_unready(monitor: str) -> list[str]:
     try:
         answer = httpx.get(f"{monitor}/healthz", timeout=5)
     except httpx.HTTPError as error:
-        return [f"does not answer at {monitor} ({type(error).__name__})"]
+        return [f"does not answer ({type(error).__name__})"]
     return [] if answer.is_success else [answer.text.strip()]

@@ -8,8 +8,7 @@ from typing import Any
 
 import httpx
 
-from affiant.cli import home as homes
-from affiant.cli import record
+from affiant.cli import home as homes, record
 from affiant.cli.home import Home
 from affiant.common.errors import NotFound, Problem, Unavailable
 

@@ -19,8 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-from affiant.cli import home as homes
-from affiant.cli import plans, probes, processes, record
+from affiant.cli import home as homes, plans, probes, processes, record
 from affiant.cli.connection import declare
 from affiant.cli.home import Home
 from affiant.cli.supervisor import Say, Status, Supervisor

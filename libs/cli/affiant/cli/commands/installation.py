@@ -13,8 +13,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from affiant.cli import home as homes
-from affiant.cli import processes, record
+from affiant.cli import home as homes, processes, record
 from affiant.cli.processes import Identity
 from affiant.cli.session import Session, command
 from affiant.cli.supervisor import Say
@@ -153,7 +152,6 @@ def run(service: Annotated[str, typer.Argument(help="registry, deployer, explain
 
     Probes: /livez and /readyz (which says what it waits for); figures: /metrics; the API: /openapi.json.
     """
-    from affiant.common import runner
-    from affiant.common import service as services
+    from affiant.common import runner, service as services
 
     runner.run(services.find(service)())
