@@ -18,8 +18,7 @@ from nats.aio.client import Client
 from nats.errors import Error as NatsError
 from nats.js.api import RawStreamMsg
 
-from affiant.cli import home as homes
-from affiant.cli import plans, probes
+from affiant.cli import home as homes, plans, probes
 from affiant.cli.connection import connected, declare, wait_for
 from affiant.cli.home import Home
 from affiant.cli.supervisor import Supervisor
