@@ -184,8 +184,8 @@ def _anchor(outcome: Outcome, case: Case) -> list[Raw]:
         parts = [part for clause in clauses for part in (Raw(" and "), clause)][1:]
         quote = tag("blockquote", "While ", *parts, ", the decision stays ", tag("strong", decided), ".")
     held = (
-        f"In {words.percent(anchor.precision, 1)} of similar cases the model decides the same, whatever else the "
-        f"application says. The condition fits {words.percent(anchor.coverage, 1)} of the people whom it learned from."
+        f"In {words.at_least(anchor.precision)} of similar cases the model decides the same, whatever else the "
+        f"application says. The condition fits {words.at_least(anchor.coverage)} of the people whom it learned from."
     )
     told = [quote, _meter("precision", anchor.precision), _meter("coverage", anchor.coverage), tag("p", held)]
     if not anchor.success:
@@ -202,7 +202,7 @@ def _anchor(outcome: Outcome, case: Case) -> list[Raw]:
 
 def _meter(title: str, share: float) -> Raw:
     filled = tag("i", style=f"width:{100 * min(max(share, 0.0), 1.0):.1f}%")
-    return tag("div", tag("span", title), tag("b", filled), tag("span", words.percent(share, 1)), cls="meter")
+    return tag("div", tag("span", title), tag("b", filled), tag("span", words.at_least(share)), cls="meter")
 
 
 def _steps(case: Case) -> Raw:

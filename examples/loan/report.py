@@ -66,8 +66,8 @@ def _case(outcome: Outcome, case: Case) -> list[RenderableType]:
         told.append(Text.assemble("\n", sentence, (decided, "bold red"), "."))
         told.append(
             Text(
-                f"So it is for {words.percent(case.anchor.precision, 1)} of similar cases (precision); "
-                f"the condition fits {words.percent(case.anchor.coverage, 1)} of people (coverage).\n",
+                f"So it is for {words.at_least(case.anchor.precision)} of similar cases (precision); "
+                f"the condition fits {words.at_least(case.anchor.coverage)} of people (coverage).\n",
                 style="dim",
             )
         )
@@ -142,8 +142,8 @@ def _fairness(fairness: Fairness) -> Table:
             figures.append(Text("" if truth is None else words.signed(truth), style="bold"))
         recorded = "" if group.recorded_rate is None else words.percent(group.recorded_rate, 1)
         table.add_row(
-            Text(words.clipped(group.value, 20)), Text(f"{group.rows:,}"), Text(words.percent(group.rate, 1), style="bold"),
-            Text(recorded, style="dim"), *figures,
+            Text(words.clipped(group.value, 20)), Text(f"{group.rows:,}"),
+            Text(words.percent(group.rate, 1), style="bold"), Text(recorded, style="dim"), *figures,
         )  # fmt: skip
     return table
 

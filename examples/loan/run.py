@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +118,8 @@ def _write(outcome: Outcome, target: Path, home: Path) -> Path:
 
 def _wait(console: Console, home: Path) -> None:
     console.print(f"[bold]It keeps running[/bold] until Ctrl-C; in another terminal: export AFFIANT_HOME={home}")
-    signal.pause()
+    with suppress(KeyboardInterrupt):
+        signal.pause()
 
 
 def _stop(system: System, progress: Progress) -> None:

@@ -20,7 +20,7 @@ from examples.loan.train import Model, background
 from examples.loan.words import plural
 
 CLIENTS = 8
-TRICKLE = 30.0
+TRICKLE = 20.0
 """Applications a second while a version changes."""
 
 DEPLOY_SECONDS = 60.0

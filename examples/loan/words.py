@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import floor
+
 from examples.loan.outcome import Outcome, Value
 
 MINUS = "\N{MINUS SIGN}"
@@ -10,6 +12,12 @@ MINUS = "\N{MINUS SIGN}"
 def percent(share: float, digits: int = 0) -> str:
     """0.123 → "12 %", with a space that does not break."""
     return f"{100 * share:.{digits}f}\N{NO-BREAK SPACE}%".replace("-", MINUS)
+
+
+def at_least(share: float) -> str:
+    """0.9996 → "99.9 %": rounded down, so that nothing sounds surer than it is."""
+    # The small addition keeps 0.29 * 1000 = 289.99999999999994 from becoming 28.9.
+    return percent(floor(share * 1000 + 1e-9) / 1000, 1)
 
 
 def signed(number: float, digits: int = 3) -> str:

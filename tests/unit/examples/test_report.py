@@ -57,3 +57,8 @@ def test_the_four_fifths_rule_is_read_both_ways() -> None:
     assert "within" in words.ratio_reading(0.8)
     assert "above" in words.ratio_reading(1.3)
     assert "no ratio" in words.ratio_reading(None)
+
+
+def test_a_precision_is_never_rounded_up() -> None:
+    shown = [words.at_least(share).replace("\N{NO-BREAK SPACE}", " ") for share in (0.9996, 0.29, 1.0)]
+    assert shown == ["99.9 %", "29.0 %", "100.0 %"]
