@@ -15,9 +15,8 @@ import uvloop
 
 from affiant.common import logs
 from affiant.common.serving import ServerConfig, read_config
-from affiant.common.wire import Message
 from affiant.modelserver.app import App
-from affiant.modelserver.audit import Audit, Instead
+from affiant.modelserver.audit import Audit
 from affiant.modelserver.inference import Answer, Inference
 from affiant.modelserver.model import Model
 from affiant.modelserver.record import Identity
@@ -32,14 +31,15 @@ class AtOnce:
     def trouble(self) -> str:
         return ""
 
-    async def keep(self, message: Message, instead: Instead) -> None:
-        return
+    async def keep(self, *_: Any) -> None:
+        """Done."""
 
 
 class Unrecorded(Inference):
     """Neither encodes nor keeps a record."""
 
-    async def _keep(self, ticket: Any, asked: Any, outcome: Any, traceparent: str) -> Answer:
+    async def _keep(self, *given: Any) -> Answer:
+        _, _, outcome, _ = given
         answer: Answer = outcome.answer
         return answer
 
@@ -51,7 +51,7 @@ class Unaudited(App):
         super().__init__(config)
         self._what = what
 
-    def _make_inference(self, model: Model, audit: Audit) -> Inference:
+    def _make_inference(self, model: Model, _: Audit) -> Inference:
         who = Identity(self._config.spec, self._config.alias, self._config.replica, self._epoch)
         return self._what(model, who, AtOnce(), self._metrics.done)
 

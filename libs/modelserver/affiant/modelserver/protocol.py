@@ -5,6 +5,7 @@ https://github.com/kserve/open-inference-protocol/blob/main/specification/protoc
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from affiant.common.errors import Problem
 from affiant.common.events import ModelSpec, TensorData, TensorSpec
 
 PLATFORM = "onnxruntime_onnx"
-SERVER = {"name": "affiant", "extensions": []}
+SERVER = {"name": "affiant", "version": version("affiant"), "extensions": []}
 
 
 class RequestTensor(Struct):

@@ -118,6 +118,7 @@ class Publisher:
         self._flights: dict[str, _Flight] = {}
         self._opening = ""
         self._batches = True
+        self._busy = False
         self._expiring: deque[Entry] = deque()
         self._scheduled = False
         self._ticking = False
@@ -142,6 +143,8 @@ class Publisher:
             self._expiring.append(entry)
         self.count += 1
         self.size += entry.size
+        if self._busy and not self._opening and self._batches and self._bus.connected:
+            self._open_at_once()
         self._schedule()
         return entry
 
@@ -199,6 +202,11 @@ class Publisher:
     def _send_single(self, entry: Entry) -> None:
         self._write(_Flight([entry]), lambda reply: _single(entry.message, reply))
 
+    def _open_at_once(self) -> None:
+        """Under load the next batch will be a large one, too: open it before the rest of it is even computed."""
+        with contextlib.suppress(Disconnected):
+            self._open()
+
     def _open(self) -> None:
         self._opening = batch = ids.uuid7()
         entry = self._waiting.popleft()
@@ -208,6 +216,7 @@ class Publisher:
         """Send what has collected since the batch was opened, and close it."""
         self._opening = ""
         entries = opened.entries + self._take()
+        self._busy = len(entries) >= SMALLEST_BATCH
         self._write(_Flight(entries), lambda reply: _rest(entries, reply, opened.batch))
 
     def _take(self) -> list[Entry]:
