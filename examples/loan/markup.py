@@ -36,3 +36,8 @@ def together(*children: Child) -> Raw:
 
 def _text(value: Child) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def section(title: str, note: Child, *content: Child, long: bool = False) -> Raw:
+    """A part of a page: its title, a sentence about it, its content. A `long` one may be cut when printed."""
+    return tag("section", tag("h2", title), tag("p", note, cls="note"), *content, cls="long" if long else None)

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import msgspec
 
-from examples.loan import charts, waterfall, words
-from examples.loan.markup import Child, Raw, tag, together
-from examples.loan.outcome import Case, Comparison, Fairness, Group, Outcome, Proof, Version
+from examples.loan import charts, denial, words
+from examples.loan.markup import Child, Raw, section, tag, together
+from examples.loan.outcome import Comparison, Fairness, Group, Outcome, Version
 from examples.loan.trials import commands
 
 _STYLE = Path(__file__).with_name("style.css")
@@ -33,7 +33,7 @@ def render(outcome: Outcome) -> str:
     body = tag(
         "body",
         tag(
-            "main", _masthead(outcome), _opening(outcome), _way(outcome), _timeline(outcome), _case(outcome),
+            "main", _masthead(outcome), _opening(outcome), _way(outcome), _timeline(outcome), denial.show(outcome),
             _fairness(outcome), _versions(outcome), _table(outcome), _next(outcome), _footer(outcome),
         ),
     )  # fmt: skip
@@ -85,13 +85,9 @@ def _alarm(outcome: Outcome) -> Raw | None:
     return tag("div", tag("b", "Not every promise was kept"), tag("ul", *lines), cls="alarm")
 
 
-def _section(title: str, note: Child, *content: Child, long: bool = False) -> Raw:
-    return tag("section", tag("h2", title), tag("p", note, cls="note"), *content, cls="long" if long else None)
-
-
 def _way(outcome: Outcome) -> Raw:
     note = "Four services and a model server, each a process of its own, joined by a message bus and nothing else."
-    return _section("The way of a decision", note, tag("div", charts.flow(outcome), cls="scroll"))
+    return section("The way of a decision", note, tag("div", charts.flow(outcome), cls="scroll"))
 
 
 def _timeline(outcome: Outcome) -> Raw:
@@ -122,7 +118,7 @@ def _timeline(outcome: Outcome) -> Raw:
         for moment in outcome.moments
     )
     picture = tag("div", charts.timeline(outcome.answers, outcome.moments), cls="scroll")
-    return _section(
+    return section(
         "Who changed what, while people applied",
         note,
         tag("div", legend, picture, tag("ol", *moments, cls="moments"), cls="card"),
@@ -145,139 +141,9 @@ def _colour(version: Version) -> str:
     return "one" if version.number % 2 else "two"
 
 
-def _case(outcome: Outcome) -> Raw:
-    case = outcome.case
-    if case is None:
-        return _section("One denial, in plain words", "Nobody was denied in this run.")
-    when = case.received_at[:19].replace("T", " at ")
-    note = together(
-        "Prediction ", tag("code", case.prediction_id), f", answered by version {case.version} on {when} UTC."
-    )
-    picture = _steps(case) if case.waterfall else tag("p", "No SHAP values are on record.")
-    return _section(
-        "One denial, in plain words",
-        note,
-        tag(
-            "div",
-            tag("div", tag("div", *_anchor(outcome, case)), tag("figure", picture, style="margin:0"), cls="case"),
-            tag(
-                "div",
-                tag("div", tag("h3", "What was applied with"), _inputs(case)),
-                tag("div", tag("h3", "Where it is sworn"), _sworn(case)),
-                cls="pair",
-            ),
-            cls="card",
-        ),
-        long=True,
-    )
-
-
-def _anchor(outcome: Outcome, case: Case) -> list[Raw]:
-    decided = f"{outcome.table.target} = {case.label}"
-    anchor = case.anchor
-    if anchor is None:
-        return [tag("p", "No anchor is on record for this denial.")]
-    if not anchor.clauses:
-        quote = tag("blockquote", "Whatever the application says, the decision is ", tag("strong", decided), ".")
-    else:
-        clauses = [tag("em", clause, cls="whole" if len(clause) < 34 else None) for clause in anchor.clauses]
-        parts = [part for clause in clauses for part in (Raw(" and "), clause)][1:]
-        quote = tag("blockquote", "While ", *parts, ", the decision stays ", tag("strong", decided), ".")
-    held = (
-        f"In {words.at_least(anchor.precision)} of similar cases the model decides the same, whatever else the "
-        f"application says. The condition fits {words.at_least(anchor.coverage)} of the people whom it learned from."
-    )
-    told = [quote, _meter("precision", anchor.precision), _meter("coverage", anchor.coverage), tag("p", held)]
-    if not anchor.success:
-        told.append(tag("p", "No condition was found that holds in 95 % of cases; this is the best one.", cls="note"))
-    told.append(
-        tag(
-            "p",
-            f"An anchor, found by Alibi with the recorded seed {case.seed}: asked again, it gives the same answer.",
-            cls="note",
-        )
-    )
-    return told + [tag("p", warning, cls="note") for warning in case.warnings]
-
-
-def _meter(title: str, share: float) -> Raw:
-    filled = tag("i", style=f"width:{100 * min(max(share, 0.0), 1.0):.1f}%")
-    return tag("div", tag("span", title), tag("b", filled), tag("span", words.at_least(share)), cls="meter")
-
-
-def _steps(case: Case) -> Raw:
-    legend = tag(
-        "p",
-        tag("span", tag("i", cls="worse-key"), "towards denial"),
-        tag("span", tag("i", cls="better-key"), "away from denial"),
-        cls="legend",
-    )
-    title = tag("h3", "How the probability of denial came about")
-    assert case.waterfall is not None  # noqa: S101  # the caller looked
-    return together(
-        title,
-        legend,
-        waterfall.svg(case.waterfall),
-        tag("p", case.waterfall.estimator, cls="note", style="margin-top:16px"),
-    )
-
-
-def _inputs(case: Case) -> Raw:
-    named = " ".join(case.anchor.clauses) if case.anchor else ""
-    rows = [
-        tag(
-            "tr",
-            tag("th", name),
-            tag("td", words.value(value), cls="right"),
-            cls="named" if _is_named(name, named) else None,
-        )
-        for name, value in case.inputs.items()
-    ]
-    beside = [
-        tag("tr", tag("th", f"{name} (not seen by the model)"), tag("td", words.value(value), cls="right"))
-        for name, value in case.context.items()
-    ]
-    return tag("table", *rows, *beside)
-
-
-def _is_named(column: str, clauses: str) -> bool:
-    return column in clauses.replace("=", " ").split()
-
-
-def _sworn(case: Case) -> Raw:
-    lines: list[tuple[str, Child]] = [
-        ("decision", f"{case.label} · probability of approval {words.percent(case.score, 1)}"),
-        ("model file", words.short(case.digest, 24)),
-        (
-            "answered by",
-            f"{case.replica}, its request no. {case.sequence:,}" if case.replica else f"version {case.version}",
-        ),
-        ("explained at", f"{case.explained_at[11:19]} UTC" if case.explained_at else "not explained"),
-    ]
-    proof = _proof_lines(case.proof) if case.proof else [("proof", "none on record")]
-    return tag("table", *(tag("tr", tag("th", name), tag("td", text)) for name, text in [*lines, *proof]), cls="facts")
-
-
-def _proof_lines(proof: Proof) -> list[tuple[str, Child]]:
-    walked = "checked here from the payload to the signature" if not proof.objection else proof.objection.upper()
-    return [
-        (
-            "leaf",
-            together(
-                f"no. {proof.index:,} of {proof.tree_size:,}, ",
-                tag("span", words.short(proof.leaf_hash, 24), cls="mono"),
-            ),
-        ),
-        ("proof", f"{words.plural(proof.path_length, 'hash', 'hashes')}; {walked}"),
-        ("root", tag("span", words.short(proof.root, 32), cls="mono")),
-        ("signed by", proof.origin),
-        ("signature", tag("span", words.short(proof.signature, 40), cls="mono")),
-    ]
-
-
 def _fairness(outcome: Outcome) -> Raw:
     if not outcome.fairness:
-        return _section(
+        return section(
             "Do groups fare alike?", "No protected column is known for this table; name them with --protected."
         )
     note = (
@@ -293,7 +159,7 @@ def _fairness(outcome: Outcome) -> Raw:
         tag("span", tag("i", cls="dots"), "four fifths of the reference"),
         cls="legend",
     )
-    return _section(
+    return section(
         "Do groups fare alike?", note, tag("div", legend, *map(_by_column, outcome.fairness), cls="card"), long=True
     )
 
@@ -337,7 +203,7 @@ def _comparison(comparison: Comparison, group: Group, fairness: Fairness) -> Raw
 
 def _versions(outcome: Outcome) -> Raw:
     note = "Trained on the same people, tried on the same held-out people, checked before anybody could promote them."
-    return _section("The two versions", note, tag("div", *(_version(v) for v in outcome.versions), cls="versions"))
+    return section("The two versions", note, tag("div", *(_version(v) for v in outcome.versions), cls="versions"))
 
 
 def _version(version: Version) -> Raw:
@@ -371,7 +237,7 @@ def _table(outcome: Outcome) -> Raw:
         "table",
         *(tag("tr", tag("th", step.title), tag("td", f"{step.seconds:.1f} s", cls="right")) for step in outcome.steps),
     )
-    return _section(
+    return section(
         "The table and the time",
         facts,
         tag(
@@ -388,7 +254,7 @@ def _next(outcome: Outcome) -> Raw:
     note = together(
         "Everything of this run lies in ", tag("code", outcome.home), ": records, proofs, model files, logs."
     )
-    return _section("What to try next", note, tag("pre", *lines))
+    return section("What to try next", note, tag("pre", *lines))
 
 
 def _footer(outcome: Outcome) -> Raw:
