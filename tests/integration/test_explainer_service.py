@@ -96,7 +96,7 @@ async def test_denials_are_explained_and_everything_else_on_request(
 async def test_a_killed_service_is_started_again_and_every_row_is_explained_once(
     explainer: ExplainerProcess, bus: Bus, trained: Trained
 ) -> None:
-    explainer.start()
+    explainer.start(WORKERS="1")
     await bus.registers(trained)
     records = [trained.record(at) for at in trained.denied()[:30]]
     await bus.logs(*records)
@@ -105,7 +105,7 @@ async def test_a_killed_service_is_started_again_and_every_row_is_explained_once
         workers = explainer.workers()
         explainer.kill()
         await explainer.until(lambda left=workers: not any(alive(pid) for pid in left), 20)
-        explainer.start()
+        explainer.start(WORKERS="1")
     events = await bus.until_said(len(records))
     await explainer.until_ready()
     assert rows_of(events) == denied_rows(records)
@@ -132,7 +132,7 @@ async def test_a_killed_worker_is_replaced_and_its_job_is_done_once(
 async def test_a_poisoned_prediction_fails_with_a_reason_and_harms_no_other(
     explainer: ExplainerProcess, bus: Bus, trained: Trained
 ) -> None:
-    explainer.start()
+    explainer.start(WORKERS="1")
     await bus.registers(trained)
     good = [trained.record(at) for at in trained.denied()[:4]]
     other = msgspec.structs.replace(trained.record(trained.granted()[0]), labels=["denied"], adverse=[True])
@@ -148,7 +148,7 @@ async def test_a_poisoned_prediction_fails_with_a_reason_and_harms_no_other(
 async def test_a_runaway_is_killed_and_the_job_fails_when_it_comes_again(
     explainer: ExplainerProcess, bus: Bus, trained: Trained
 ) -> None:
-    explainer.start(RUN_SECONDS="0.02")
+    explainer.start(RUN_SECONDS="0.02", WORKERS="1")
     await bus.registers(trained)
     slow = trained.record(trained.denied()[0])
     await bus.logs(slow)
