@@ -61,7 +61,7 @@ class Predictor:
         """At most `count` background rows, evenly spaced by the probability of the favourable class.
 
         Always the same ones, so that all explanations of a version share one baseline. On two credit models the mean
-        prediction of 40 such rows lay within 0.0005 of the whole background's (of 40 random rows: up to 0.065 away), and
+        prediction of 40 such rows lay within 0.0005 of the whole background's (40 random rows: up to 0.065 away), and
         the SHAP values against them were a third closer to those against all 1,000 rows (mean difference 0.005).
         """
         background = self.table.background
