@@ -1,1 +1,1 @@
-"""What Affiant does, shown: `loan` runs the whole loop on a table of decisions, `outside` joins in from other systems."""
+"""What Affiant does, shown: `loan` runs the whole loop on decisions, `outside` joins in from other systems."""

@@ -14,7 +14,7 @@ from tests.e2e.people import People
 @pytest.fixture(scope="module")
 def system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[System]:
     home: Path = tmp_path_factory.mktemp("system") / "home"
-    system = System(home, settings={"AFFIANT_AUDITOR_CHECKPOINT_SECONDS": "0.5"})
+    system = System(home, settings={"AFFIANT_AUDITOR_CHECKPOINT_INTERVAL_SECONDS": "0.5"})
     system.start()
     yield system
     system.stop()

@@ -14,8 +14,7 @@ from contextlib import suppress
 
 import structlog
 from nats.aio.client import Client
-from nats.errors import Error as NatsError
-from nats.errors import MaxPayloadError
+from nats.errors import Error as NatsError, MaxPayloadError
 from nats.js import JetStreamContext
 
 from affiant.auditor.actions import metrics
