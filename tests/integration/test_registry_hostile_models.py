@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 import time
 from pathlib import Path
@@ -20,6 +21,9 @@ LIMITS = Limits(memory_bytes=2048 * MIB, cpu_seconds=3, wall_seconds=20.0, run_s
 SECONDS = 20.0
 """Far above what was measured (0.2 to 4 s), for a machine that is busy with other tests; a hang takes for ever."""
 
+OUT_OF_BOUNDS = r"s of computing|not done after|more memory|needs more than"
+"""Which bound such a model meets first depends on the machine."""
+
 
 async def examined(data: bytes, folder: Path, examiner: Examiner | None = None) -> Examination:
     path = folder / "model.onnx"
@@ -34,8 +38,8 @@ async def examined(data: bytes, folder: Path, examiner: Examiner | None = None) 
         pytest.param(hostile.endless_loop(), "smoke run", "was stopped", id="endless-loop"),
         pytest.param(hostile.asks_for(16), "smoke run", "more memory", id="16-GiB-at-the-first-run"),
         pytest.param(hostile.constant_of(16), "smoke run", "more memory", id="16-GiB-of-constants"),
-        pytest.param(hostile.constant_of(1), "load", "s of computing", id="constants-folded-for-ever"),
-        pytest.param(hostile.many_empty_parts(20_000_000), "format", "export a smaller", id="twenty-million-parts"),
+        pytest.param(hostile.constant_of(1), "load", OUT_OF_BOUNDS, id="constants-folded-for-ever"),
+        pytest.param(hostile.many_empty_parts(20_000_000), "format", OUT_OF_BOUNDS, id="twenty-million-parts"),
         pytest.param(hostile.external_data(), "external data", "outside the file", id="external-data"),
         pytest.param(hostile.foreign_operator(), "operators", "com.microsoft", id="foreign-operator"),
         pytest.param(hostile.random_output(), "repeatability", "remove random operators", id="random-output"),
@@ -50,7 +54,7 @@ async def test_a_hostile_model_is_refused_quickly_and_in_words(
     assert time.monotonic() - begun < SECONDS
     assert found.finding is None
     assert found.checks[-1].name == check
-    assert reason in found.checks[-1].detail
+    assert re.search(reason, found.checks[-1].detail)
     assert all(each.passed for each in found.checks[:-1])
 
 

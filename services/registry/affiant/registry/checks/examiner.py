@@ -9,6 +9,7 @@ import sys
 from asyncio.subprocess import PIPE, Process
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
@@ -23,7 +24,18 @@ log = structlog.get_logger(__name__)
 
 CHILD = (sys.executable, "-I", "-m", "affiant.registry.checks.child")
 MAX_ANSWER_BYTES = 8 * MIB
+MAX_ERROR_BYTES = 64 * 1024
 MAX_DETAIL = 1_500
+END_SECONDS = 5.0
+
+
+@dataclass
+class _Heard:
+    """What a child wrote until it ended, or until its deadline passed (`late`)."""
+
+    answer: bytearray = field(default_factory=bytearray)
+    errors: bytearray = field(default_factory=bytearray)
+    late: bool = False
 
 
 class Examiner:
@@ -45,9 +57,10 @@ class Examiner:
         async with self._turn:
             process = await self._start()
             try:
-                return await self._converse(process, msgspec.json.encode(task))
+                heard = await self._listen(process, msgspec.json.encode(task))
             finally:
                 await _end(process)
+        return self._understand(heard, process.returncode or 0)
 
     async def _start(self) -> Process:
         try:
@@ -59,25 +72,26 @@ class Examiner:
                 f"no process can be started to examine the model: {error}", hint="Try again in a moment."
             ) from error
 
-    async def _converse(self, process: Process, task: bytes) -> Examination:
+    async def _listen(self, process: Process, task: bytes) -> _Heard:
+        heard = _Heard()
         deadline = asyncio.timeout(self.limits.wall_seconds)
-        answer = bytearray()
-        errors = bytearray()
         with suppress(TimeoutError):
             async with deadline, asyncio.TaskGroup() as group:
-                group.create_task(_drain(process.stdout, answer, MAX_ANSWER_BYTES))
-                group.create_task(_drain(process.stderr, errors, 64 * 1024))
+                group.create_task(_drain(process.stdout, heard.answer, MAX_ANSWER_BYTES))
+                group.create_task(_drain(process.stderr, heard.errors, MAX_ERROR_BYTES))
                 group.create_task(_send(process, task))
-        late = deadline.expired()
-        await _end(process)
-        lines = _read(bytes(answer))
+        heard.late = deadline.expired()
+        return heard
+
+    def _understand(self, heard: _Heard, code: int) -> Examination:
+        lines = _read(bytes(heard.answer))
         checks = [_printable(line.check) for line in lines if line.check]
         findings = [line.finding for line in lines if line.finding]
         if findings or (checks and not checks[-1].passed):
             return Examination(checks=checks, finding=findings[0] if findings else None)
-        code = process.returncode or 0
-        log.warning("examination ended early", late=late, code=code, stderr=errors[-2000:].decode("utf-8", "replace"))
-        return Examination(checks=[*checks, self._ended_early(lines, code, late)])
+        told = heard.errors[-2000:].decode("utf-8", "replace")
+        log.warning("examination ended early", late=heard.late, code=code, stderr=told)
+        return Examination(checks=[*checks, self._ended_early(lines, code, heard.late)])
 
     def _ended_early(self, lines: list[Line], code: int, late: bool) -> Check:
         begun = [line.begun for line in lines if line.begun]
@@ -127,7 +141,13 @@ async def _end(process: Process) -> None:
     """Kill the child with whatever it started, and wait until it is gone."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    await process.wait()
+    rest = bytearray()
+    try:
+        async with asyncio.timeout(END_SECONDS):
+            # asyncio says that a process has ended only once its pipes were read to the end.
+            await asyncio.gather(_drain(process.stdout, rest, 0), _drain(process.stderr, rest, 0), process.wait())
+    except TimeoutError:
+        log.warning("a process that the examination started has escaped", child=process.pid)
 
 
 def _printable(check: Check) -> Check:

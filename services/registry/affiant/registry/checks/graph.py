@@ -51,6 +51,8 @@ def parse(data: bytes) -> onnx.ModelProto:
     try:
         model.ParseFromString(data)
     except DecodeError as error:
+        if "alloc" in str(error):  # protobuf's way of saying that memory ran out
+            raise MemoryError from error
         raise Unfit(f"this is no ONNX file ({error}); send the bytes that the exporter wrote") from error
     if not model.ir_version or not model.graph.output:
         raise Unfit("this is no ONNX model: it has no graph with outputs; send the bytes that the exporter wrote")

@@ -32,10 +32,8 @@ class Runner:
             # From bytes, onnxruntime refuses data in other files. Its fallback would load a failing model twice.
             self.session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"], enable_fallback=0)
         except Exception as error:
-            raise Unfit(
-                f"onnxruntime {ort.__version__} cannot load it: {brief(error)}; export it again, for an operator set "
-                "that this version knows, and load it once where you exported it"
-            ) from error
+            hint = "export it for an operator set that this version knows, and load it once where you exported it"
+            raise Unfit(f"onnxruntime {ort.__version__} cannot load it: {_told(error, hint)}") from error
         self.names = [output.name for output in self.session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Array]) -> Outputs:
@@ -52,9 +50,8 @@ class Runner:
                     f"a run on {_rows(feeds)} rows took more than {self.run_seconds:g} s and was stopped; "
                     "a model that never ends cannot be served (look for Loop operators)"
                 ) from error
-            raise Unfit(
-                f"it cannot be run on {_rows(feeds)} rows: {brief(error)}; run it there where you exported it"
-            ) from error
+            told = _told(error, "run it on the same rows where you exported it")
+            raise Unfit(f"it cannot be run on {_rows(feeds)} rows: {told}") from error
         finally:
             stop.cancel()
         return {name: _tensor(name, value) for name, value in zip(self.names, found, strict=True)}
@@ -74,12 +71,12 @@ def _tensor(name: str, value: object) -> Array:
     return value
 
 
-def brief(error: BaseException) -> str:
-    """The first line of what onnxruntime said, with a word on memory where that was the reason."""
+def _told(error: BaseException, hint: str) -> str:
+    """The first line of what onnxruntime said, and what to do; memory is a reason of its own."""
     text = (str(error).strip().splitlines() or [type(error).__name__])[0][:300]
-    if "bad_alloc" in text or "Failed to allocate" in text or "BFCArena" in text:
-        return f"{text} — it asks for more memory than a model is given"
-    return text
+    if isinstance(error, MemoryError) or "bad_alloc" in text or "Failed to allocate" in text:
+        return f"{text}; it asks for more memory than a model is given: export a smaller one"
+    return f"{text}; {hint}"
 
 
 def check_outputs(declared: Sequence[TensorSpec], outputs: Outputs, rows: int) -> str:
