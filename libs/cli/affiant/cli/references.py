@@ -33,7 +33,7 @@ class Reference:
 def reference(text: str) -> Reference:
     """`loan` or `loan/2`. Raises `Problem` in words for anything else."""
     model, slash, version = text.partition("/")
-    if not MODEL_NAME.match(model):
+    if not MODEL_NAME.fullmatch(model):
         raise Problem(
             f"{model!r} is no model name: lower-case letters, digits and dashes", hint="such as loan or loan/2"
         )

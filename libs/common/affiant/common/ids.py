@@ -9,7 +9,8 @@ import time
 from datetime import UTC, datetime
 
 MODEL_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
-"""A DNS label: a model's name becomes a NATS subject token, a path segment and a Kubernetes name."""
+"""A DNS label: a model's name becomes a NATS subject token, a path segment and a Kubernetes name. Use `fullmatch`: `$`
+alone lets a newline at the end pass."""
 
 _lock = threading.Lock()
 _last_stamp = 0

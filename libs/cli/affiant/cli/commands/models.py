@@ -169,13 +169,19 @@ def deprecate(session: Session, version: Version, reason: Reason = "") -> None:
     session.show(done, Text(f"{wanted} is deprecated"))
 
 
-def archive(session: Session, version: Version, reason: Reason = "") -> None:
+def archive(
+    session: Session,
+    version: Version,
+    reason: Reason = "",
+    force: Annotated[bool, typer.Option("--force", help="The champion too: nothing serves the model then.")] = False,
+) -> None:
     """Take a version out of use: its aliases are removed and it is not served any more. Its records stay.
 
     affiant archive loan/1 --reason "retired" --as ben
     """
     wanted = reference(version)
-    done = session.services.post("registry", f"{wanted.path}/archive", {"reason": reason} if reason else {})
+    body = ({"reason": reason} if reason else {}) | ({"force": True} if force else {})
+    done = session.services.post("registry", f"{wanted.path}/archive", body)
     session.show(done, Text(f"{wanted} is archived"))
 
 

@@ -61,7 +61,7 @@ class Wishes:
 
 def _check(event: ModelPromoted) -> None:
     # These become file names, a path of the registry's API and a subject: they are looked at before they are kept.
-    if not ids.MODEL_NAME.match(event.model):
+    if not ids.MODEL_NAME.fullmatch(event.model):
         raise Refused(f"{event.model!r} is not a model's name")
     if event.alias not in ALIASES:
         raise Refused(f"{event.alias!r} is not an alias")

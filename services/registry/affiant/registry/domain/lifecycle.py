@@ -122,7 +122,7 @@ def check_archivable(version: Version, *, force: bool) -> None:
     if "champion" in version.aliases and not force:
         raise Conflict(
             f"version {version.version} is the champion of {version.model}",
-            hint="Promote another version or roll back first, or archive with force=true to stop serving it.",
+            hint="Promote another version or roll back first, or archive with force (`--force`) to stop serving it.",
         )
 
 
