@@ -41,7 +41,7 @@ class Buffer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="wal")
         self._made = 0
         self.messages = 0
-        """How many are in the file and not yet handed to the publisher."""
+        """How many of this process are not yet handed to the publisher."""
 
     @property
     def size(self) -> int:
@@ -54,6 +54,7 @@ class Buffer:
         """Returns when `message` is on the disk; raises `NotDurable` when it cannot be written."""
         written: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._pending.append((wal.line(message), written))
+        self.messages += 1
         if self._writing is None:
             self._writing = asyncio.create_task(self._write())
         await written
@@ -84,7 +85,6 @@ class Buffer:
             self._segments.append(segment)
         if segment.size >= SEGMENT_BYTES:
             self._seal()
-        self.messages += len(batch)
         self._wake()
         for _, written in batch:
             if not written.done():
@@ -92,6 +92,7 @@ class Buffer:
 
     def _fail(self, batch: list[tuple[bytes, asyncio.Future[None]]], error: OSError) -> None:
         log.error("the write-ahead file cannot be written", reason=str(error))
+        self.messages -= len(batch)
         self._seal()  # whatever is wrong with this file, the next lines go into another
         for _, written in batch:
             if not written.done():
@@ -123,7 +124,8 @@ class Buffer:
         messages = segment.read(PUBLISH_BYTES)
         if messages:
             entries = [self._publisher.submit(message) for message in messages]
-            self.messages = max(0, self.messages - len(messages))
+            if not segment.adopted:
+                self.messages -= len(messages)
             await asyncio.gather(*(entry.durable for entry in entries))
             return True
         if not segment.sealed:

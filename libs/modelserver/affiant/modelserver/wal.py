@@ -48,6 +48,7 @@ class Segment:
         self.path = path
         self.size = os.fstat(descriptor).st_size
         self.sealed = False
+        self.adopted = False
         self.damaged = 0
         self._descriptor = descriptor
         self._read = 0
@@ -118,7 +119,7 @@ def adopt(folder: Path) -> list[Segment]:
             continue
         if _lock(descriptor) and _is_at(descriptor, path):
             segment = Segment(path, descriptor)
-            segment.sealed = True
+            segment.sealed = segment.adopted = True
             found.append(segment)
         else:
             os.close(descriptor)
