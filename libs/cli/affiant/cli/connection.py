@@ -15,7 +15,7 @@ from nats.errors import Error as NatsError
 from affiant.cli import record
 from affiant.cli.home import Home
 from affiant.cli.services import NOT_RUNNING
-from affiant.common import bus
+from affiant.common import bus, subjects
 from affiant.common.errors import Problem, Unavailable
 
 T = TypeVar("T")
@@ -30,6 +30,7 @@ async def connected(home: Home, user: str, url: str = "") -> AsyncIterator[Clien
     """
     address = url or record.read(home).nats_url
     refused: list[str] = []
+    subjects.accept_any()
 
     async def on_error(error: Exception) -> None:
         refused.append(str(error))

@@ -23,7 +23,7 @@ from faststream.nats.security import NatsUserPassword
 from nats.aio.client import Client
 from nats.js import JetStreamContext
 
-from affiant.common import auth, bus, logs
+from affiant.common import auth, bus, logs, subjects
 from affiant.common.health import BusHealth
 from affiant.common.http import make_app
 from affiant.common.service import Runtime, Service
@@ -182,6 +182,7 @@ async def _bus(running: Running) -> AsyncIterator[NatsBroker]:
 
 def _make_broker(running: Running) -> NatsBroker:
     settings = running.service.settings
+    subjects.accept_any()
     return NatsBroker(
         settings.nats_url,
         name=f"affiant-{running.service.name}",
