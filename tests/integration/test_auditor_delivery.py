@@ -222,6 +222,21 @@ async def test_poison_among_good_events_ends_in_the_dead_letters(auditor: Audito
     assert kinds == ["conflict", *["undecodable"] * 4]
 
 
+async def test_poison_cannot_hold_up_the_record_by_filling_the_dead_letters(auditor: Auditor, declared: Client) -> None:
+    js, durable = declared.jetstream(), bus.AUDITOR_PREDICTIONS
+    await js.update_stream(replace((await js.stream_info("DEAD")).config, max_bytes=1_000))
+    config = (await js.consumer_info(durable.stream, durable.name)).config
+    await js.add_consumer(durable.stream, replace(config, max_ack_pending=10))
+    auditor.start()
+    for number in range(1, 21):
+        headers = {"content-type": wire.CONTENT_TYPE}
+        await publish(declared, wire.Message(message(1).subject, b"{broken", headers, f"{number}"))
+    await publish(declared, message(1))
+    await auditor.until_size(1)
+    await until_acked(declared, auditor)
+    assert auditor.rows("SELECT count(*) FROM quarantine") == [(20,)]
+
+
 async def test_a_restart_hands_over_without_waiting_or_doubling(auditor: Auditor, declared: Client) -> None:
     publishing = asyncio.create_task(publish_many(declared, 5_000, pause=0.02))
     for size in (300, 1_500, 3_000):

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 from faststream.nats import NatsBroker, NatsMessage, NatsRouter
@@ -107,6 +108,25 @@ async def test_a_malformed_message_is_set_aside_and_the_next_one_is_handled(
         await until(lambda: seen == [message_id])
         [headers] = await dead_letters(declared, 1)
     assert "not a CloudEvent" in headers["Affiant-Reason"]
+
+
+async def test_while_the_dead_letters_are_full_what_is_refused_comes_again_with_a_delay(
+    declared: Client, nats_server: NatsServer
+) -> None:
+    js, durable = declared.jetstream(), bus.DEPLOYER_MODELS
+    await js.update_stream(replace((await js.stream_info("DEAD")).config, max_bytes=100))
+    seen: list[str] = []
+
+    async def handle(event: ModelArchived, envelope: wire.Envelope) -> None:
+        seen.append(envelope.id)
+
+    async with subscribed(nats_server, handle):
+        await publish(declared, b"{ this is no event")
+        message_id = await publish(declared)
+        await until(lambda: seen == [message_id])
+        await asyncio.sleep(1)
+        delivered = (await js.consumer_info(durable.stream, durable.name)).delivered
+    assert delivered is not None and delivered.consumer_seq < 8
 
 
 async def test_an_error_is_tried_again_with_a_delay_until_it_succeeds(

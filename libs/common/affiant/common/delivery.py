@@ -59,24 +59,34 @@ def subscribe(router: NatsRouter, durable: bus.Durable, table: Mapping[type[Even
 
 
 async def _receive(message: NatsMessage, durable: bus.Durable, table: Mapping[type[Event], Handler]) -> None:
-    raw = message.raw_message
-    deliveries = raw.metadata.num_delivered or 1
+    deliveries = message.raw_message.metadata.num_delivered or 1
     with structlog.contextvars.bound_contextvars(durable=durable.name):
         try:
-            await _dispatch(wire.decode(raw.subject, raw.data, raw.headers), table)
-        except Refused as reason:
-            await _set_aside(message, durable, str(reason), deliveries)
+            await _settle(message, durable, table, deliveries)
         except Exception as error:
-            if deliveries >= GIVE_UP_AFTER:
-                await _set_aside(message, durable, f"{type(error).__name__}: {error}", deliveries)
-                return
             delay = retry_delay(deliveries)
             log.warning("handling failed", delivery=deliveries, again_in_seconds=round(delay, 2), exc_info=True)
             _handled.labels(durable.name, "again").inc()
-            # A plain nack makes JetStream redeliver at once, so we ask for a delay.
+            # A plain nack makes JetStream redeliver at once, so we ask for a delay. Also when it is the dead-letter
+            # stream that takes nothing: without the delay a few messages would be delivered over and over.
             raise NackMessage(delay=delay) from error
-        else:
-            _handled.labels(durable.name, "done").inc()
+
+
+async def _settle(
+    message: NatsMessage, durable: bus.Durable, table: Mapping[type[Event], Handler], deliveries: int
+) -> None:
+    """Handle a message or set it aside; it may be acked when this returns, and is to come again when it raises."""
+    raw = message.raw_message
+    try:
+        await _dispatch(wire.decode(raw.subject, raw.data, raw.headers), table)
+    except Refused as reason:
+        await _set_aside(message, durable, str(reason), deliveries)
+    except Exception as error:
+        if deliveries < GIVE_UP_AFTER:
+            raise
+        await _set_aside(message, durable, f"{type(error).__name__}: {error}", deliveries)
+    else:
+        _handled.labels(durable.name, "done").inc()
 
 
 async def _dispatch(envelope: wire.Envelope, table: Mapping[type[Event], Handler]) -> None:
@@ -124,7 +134,7 @@ async def set_aside(
         "Affiant-Durable": durable.name,
         "Affiant-Reason": _header_text(reason),
         "Affiant-Deliveries": str(deliveries),
-        "Affiant-Msg-Id": given.get("nats-msg-id", ""),
+        "Affiant-Msg-Id": _header_text(given.get("nats-msg-id", "")),
     }
     for name, value in given.items():
         if name == "content-type" or name.startswith("ce-"):

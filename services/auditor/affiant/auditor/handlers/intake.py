@@ -16,6 +16,7 @@ import structlog
 from nats.aio.client import Client
 from nats.errors import Error as NatsError, MaxPayloadError
 from nats.js import JetStreamContext
+from nats.js.errors import APIError
 
 from affiant.auditor.actions import metrics
 from affiant.auditor.actions.record import Outcome
@@ -33,6 +34,8 @@ PROGRESS_SECONDS = min(durable.ack_wait_seconds for durable in SOURCES) / 4
 """How often the bus is told that held messages are being worked on: before it would deliver them again."""
 RETRY_SECONDS = 0.5
 STOP_SECONDS = 5.0
+NO_ROOM = 10077
+"""What nats-server answers when a stream is full, or its disk."""
 
 
 class Intake:
@@ -153,8 +156,11 @@ class Intake:
                     await self._nats.publish(reply, b"+WPI")
 
     async def _set_aside(self, faults: Sequence[Fault]) -> set[int]:
-        """Every fault becomes a dead letter too. Returns the arrivals for which the bus did not take it: they are
+        """Every fault becomes a dead letter too. Returns the arrivals for which the bus gave no answer: they are
         not acked, and set aside once more when they are delivered again.
+
+        What the stream refuses, because it is full, stays in the quarantine alone. To wait for room would let whoever
+        sends enough of what is malformed hold up the record: so many messages may be unacked, and then none comes.
         """
         failed = set()
         for fault in faults:
@@ -165,6 +171,9 @@ class Intake:
                 # No room for the reason beside the body, and there never will be; the quarantine has both.
                 log.error("too large for a dead letter", subject=fault.arrival.subject, reason=fault.reason)  # noqa: TRY400
             except (NatsError, TimeoutError) as error:
+                if isinstance(error, APIError) and error.err_code == NO_ROOM:
+                    log.error("no dead letter, only quarantined", subject=fault.arrival.subject, reason=str(error))  # noqa: TRY400
+                    continue
                 log.warning("cannot set a message aside now", reason=repr(error), subject=fault.arrival.subject)
                 failed.add(id(fault.arrival))
         return failed
