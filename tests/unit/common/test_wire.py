@@ -101,6 +101,13 @@ def test_an_event_on_a_subject_of_another_type_is_refused() -> None:
         wire.decode("affiant.outside.prediction_logged.v1.loan", message.body, message.headers)
 
 
+def test_an_outside_system_cannot_name_one_of_us_as_its_source() -> None:
+    message = wire.encode(LOGGED, owner="outside")
+    for source in ("affiant://modelserver", "Affiant://modelserver"):
+        with pytest.raises(Refused, match="comes from"):
+            wire.decode(message.subject, message.body.replace(b"affiant://outside", source.encode()), message.headers)
+
+
 def test_an_event_on_the_subject_of_another_model_is_refused() -> None:
     message = wire.encode(LOGGED, owner="modelserver")
     with pytest.raises(Refused, match="about model 'loan'"):

@@ -67,6 +67,8 @@ class _In(Struct):
     data: msgspec.Raw = field(default_factory=lambda: msgspec.Raw(b"null"))
 
 
+_OUR_SOURCES = "affiant://"
+
 _encoder = msgspec.json.Encoder()
 _envelope_decoder = msgspec.json.Decoder(_In)
 _decoders: dict[str, msgspec.json.Decoder[Event]] = {
@@ -89,7 +91,7 @@ def encode(event: Event, *, owner: str, id: str = "", time: str = "", traceparen
         _Out(
             specversion="1.0",
             id=message_id,
-            source=f"affiant://{owner}",
+            source=_source(owner),
             type=kind,
             time=time or ids.now(),
             subject=model or owner,
@@ -110,19 +112,30 @@ def decode(subject: str, body: bytes, headers: Mapping[str, str] | None) -> Enve
     """The event in a message. Raises `Refused` with the reason when it is malformed.
 
     An event of an unknown type or of a newer version is no error: its envelope has `event=None` and keeps the
-    bytes. An event whose type does not belong to the subject that it arrived on is refused: subjects are what
-    permissions are given for.
+    bytes. An event whose type, or whose source where it is one of ours, does not belong to the subject that it
+    arrived on is refused: subjects are what permissions are given for.
     """
     given = {key.lower(): value for key, value in (headers or {}).items()}
     parts = _parts(subject, body, given)
     if parts.type and not (subject == parts.type or subject.startswith(parts.type + ".")):
         raise Refused(f"the event says that it is {parts.type} but arrived on {subject}")
+    if parts.source.lower().startswith(_OUR_SOURCES) and parts.source != _source(_owner(subject)):
+        raise Refused(f"the event says that it comes from {parts.source} but arrived on {subject}")
     decoder = _decoders.get(parts.type)
     event = None if decoder is None else _event(decoder, parts)
     if event is not None and event.per_model:
         _check_model(event, subject)
     trace = parts.traceparent or given.get("traceparent", "")
     return Envelope(parts.id, parts.source, parts.type, parts.time, event, body, trace)
+
+
+def _source(owner: str) -> str:
+    return f"{_OUR_SOURCES}{owner}"
+
+
+def _owner(subject: str) -> str:
+    """The second token of `affiant.<owner>.<event>…`; empty where there is none."""
+    return subject.partition(".")[2].partition(".")[0]
 
 
 def _parts(subject: str, body: bytes, headers: Mapping[str, str]) -> _In:
@@ -164,7 +177,7 @@ def _binary(body: bytes, headers: Mapping[str, str]) -> _In:
 
 def _plain(subject: str, body: bytes, headers: Mapping[str, str]) -> _In:
     kind = next((known for known in BY_TYPE if subject == known or subject.startswith(known + ".")), subject)
-    owner = subject.split(".")[1] if subject.count(".") else "unknown"
+    owner = _owner(subject) or "unknown"
     if not headers.get("nats-msg-id"):
         raise Refused("plain JSON needs a Nats-Msg-Id header: without an id a duplicate cannot be recognised")
     return _In(id=headers["nats-msg-id"], source=f"nats://{owner}", type=kind, data=msgspec.Raw(body))
