@@ -186,6 +186,12 @@ async def test_completeness_names_the_missing_numbers(auditor: Auditor) -> None:
     assert found.missing == 4
 
 
+async def test_numbers_near_the_end_of_all_numbers_can_be_added_up(auditor: Auditor) -> None:
+    await auditor.keep(*[examples.prediction(2**63 - 1, epoch=epoch) for epoch in (1, 2)])
+    assert (await auditor.lookup.summary("loans")).missing == 2 * (2**63 - 2)
+    assert (await auditor.lookup.completeness("loans")).missing == 2 * (2**63 - 2)
+
+
 async def test_fairness_compares_groups_of_context_and_of_inputs(auditor: Auditor) -> None:
     applications = [("white", 30.0, 8, 2), ("black", 60.0, 3, 3)]
     for race, age, approved, denied in applications:

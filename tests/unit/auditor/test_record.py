@@ -9,6 +9,7 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from affiant.auditor.actions.project import fill_protected
@@ -18,6 +19,7 @@ from affiant.auditor.log import hashing, proofs, tiles
 from affiant.auditor.store import entries, facts
 from affiant.auditor.store.database import Database, StoreAway
 from affiant.common import bus, ids
+from affiant.common.events import TensorData
 from tests.unit.auditor import examples, verifier
 
 
@@ -189,6 +191,24 @@ def test_protected_values_come_from_the_context_and_from_the_models_inputs(
     assert rows(database, "SELECT protected FROM decisions") == [('{"race":"black","age":41.0}',)]
 
 
+def test_tensors_without_a_value_for_each_row_are_no_protected_columns(database: Database, recorder: Recorder) -> None:
+    hollow = [TensorData(name=f"c{number}", datatype="BYTES", shape=[9], data=[]) for number in range(1_000)]
+    deep = TensorData(name="deep", datatype="BYTES", shape=[1, *[2**63] * 10_000], data=["x"])
+    whole = TensorData(name="race", datatype="BYTES", shape=[20_000, 1], data=["white"] * 20_000)
+    event = examples.prediction(context=[*hollow, deep, whole])
+    recorder.record([examples.arrival(msgspec.structs.replace(event, adverse=[False] * 20_000))])
+    assert rows(database, "SELECT DISTINCT protected FROM decisions") == [('{"race":"white"}',)]
+
+
+@pytest.mark.parametrize(
+    "time", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "2026-99-99T14:03:00.123456Z"]
+)
+def test_a_time_that_there_never_was_is_quarantined(database: Database, recorder: Recorder, time: str) -> None:
+    recorder.record([examples.arrival(examples.prediction(received_at=time)), examples.arrival(examples.prediction())])
+    assert rows(database, "SELECT kind FROM quarantine") == [("undecodable",)]
+    assert rows(database, "SELECT count(*) FROM entries") == [(1,)]
+
+
 def test_protected_values_are_found_when_the_registration_comes_later(database: Database, recorder: Recorder) -> None:
     recorder.record([examples.arrival(examples.prediction(age=float(age))) for age in (20, 30, 40)])
     assert rows(database, "SELECT DISTINCT protected FROM decisions") == [('{"race":"white"}',)]
@@ -203,7 +223,7 @@ def test_sequences_become_runs_and_outside_systems_cannot_fill_them(database: Da
     recorder.record([examples.arrival(examples.prediction(number)) for number in (1, 2, 5, 4)])
     outside = examples.arrival(examples.prediction(3))
     subject = "affiant.outside.prediction_logged.v1"
-    body = json.loads(outside.body) | {"type": subject}
+    body = json.loads(outside.body) | {"type": subject, "source": "urn:bank"}
     recorder.record([replace(outside, subject=f"{subject}.loans", body=json.dumps(body).encode())])
     assert rows(database, "SELECT replica, first, last FROM runs ORDER BY replica, first") == [
         ("outside:r1", 3, 3),

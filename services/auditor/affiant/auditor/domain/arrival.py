@@ -56,8 +56,9 @@ def understand(arrivals: Iterable[Arrival]) -> tuple[list[Statement], list[Fault
             statements.append(_understand(arrival))
         except Refused as reason:
             faults.append(Fault(arrival, "undecodable", str(reason)))
-        except (ValueError, RecursionError) as error:
-            # Decoding needs nothing but the message: what goes wrong is its fault (a thousand brackets, say).
+        except Exception as error:
+            # Decoding needs nothing but the message: what goes wrong is its fault (a thousand brackets, say). Whatever
+            # is let through here would end the process, and the next one with the same message.
             faults.append(Fault(arrival, "undecodable", f"{type(error).__name__}: {error}"))
     return statements, faults
 

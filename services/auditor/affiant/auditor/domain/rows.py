@@ -13,6 +13,7 @@ from affiant.common.ids import timestamp
 
 UNKNOWN_VERSION = 0
 """Stands for "no version given": registered versions begin at 1."""
+MOST_AXES = 8
 
 Values = dict[str, Scalar]
 _T = TypeVar("_T")
@@ -83,31 +84,30 @@ def protected_values(event: PredictionLogged, spec: ModelSpec | None) -> list[Va
     """The values of the protected columns, for each decided row.
 
     From the context tensors, which hold nothing else, and from the inputs where `spec` says which of the model's
-    own columns are protected. A value that is not there is None: missing.
+    own columns are protected. A column that `spec` names and no tensor has is None: missing.
     """
-    found: dict[str, tuple[TensorData, int]] = {tensor.name: (tensor, 0) for tensor in event.context}
+    rows = len(event.adverse)
+    found = {tensor.name: _column(tensor, 0, rows) for tensor in event.context}
     inputs = {tensor.name: tensor for tensor in event.inputs}
     for column in spec.columns if spec else ():
         if spec and column.name in spec.protected and column.input in inputs:
-            found[column.name] = (inputs[column.input], column.index)
-    names = list(dict.fromkeys([*(spec.protected if spec else ()), *found]))
-    return [
-        {name: _cell(*found[name], row) if name in found else None for name in names}
-        for row in range(len(event.adverse))
-    ]
+            found[column.name] = _column(inputs[column.input], column.index, rows)
+    columns: dict[str, Sequence[Scalar]] = dict.fromkeys(spec.protected if spec else (), [None] * rows)
+    columns |= {name: values for name, values in found.items() if values is not None}
+    return [{name: values[row] for name, values in columns.items()} for row in range(rows)]
 
 
 def utc(moment: str) -> str:
     """An RFC 3339 time as UTC with microseconds, so that times sort as text. Raises `Refused` for anything else."""
-    if len(moment) == 27 and moment[-1] == "Z" and moment[10] == "T" and moment[19] == ".":
-        return moment
     try:
         parsed = datetime.fromisoformat(moment)
-    except ValueError as error:
+        if parsed.tzinfo is None:
+            raise Refused(f"{moment!r} has no time zone")
+        is_ours = len(moment) == 27 and (moment[7], moment[10], moment[19], moment[-1]) == ("-", "T", ".", "Z")
+        return moment if is_ours else timestamp(parsed)
+    except (ValueError, OverflowError) as error:
+        # In the first and the last hours of the calendar there is a local time without one in UTC.
         raise Refused(f"{moment!r} is not a time in RFC 3339") from error
-    if parsed.tzinfo is None:
-        raise Refused(f"{moment!r} has no time zone")
-    return timestamp(parsed)
 
 
 def _row_count(event: PredictionLogged) -> int:
@@ -118,10 +118,18 @@ def _row_count(event: PredictionLogged) -> int:
     return next((max(0, min(tensor.shape[0], len(tensor.data))) for tensor in event.inputs if tensor.shape), 0)
 
 
-def _cell(tensor: TensorData, index: int, row: int) -> Scalar:
-    """The value of column `index` in row `row` of a tensor of shape (N,) or (N, …)."""
+def _column(tensor: TensorData, index: int, rows: int) -> Sequence[Scalar] | None:
+    """Column `index` of a tensor of shape (N,) or (N, …); None where it has no value for each of `rows` rows.
+
+    A tensor without values costs its sender next to nothing: with thousands of them beside thousands of rows, what
+    fits into one message would fill the memory here. And the product of a long shape takes minutes to compute.
+    """
+    if len(tensor.shape) > MOST_AXES:
+        return None
     width = prod(tensor.shape[1:])
-    return _at(tensor.data, row * width + index) if 0 <= index < width else None
+    if not 0 <= index < width or len(tensor.data) < rows * width:
+        return None
+    return tensor.data[index : rows * width : width]
 
 
 def _at(values: Sequence[_T], index: int) -> _T | None:

@@ -136,12 +136,13 @@ def _explained(connection: Connection, model: str | None) -> tuple[int, int]:
 
 
 def _missing(connection: Connection, model: str | None) -> int:
-    row = connection.execute(
-        "SELECT coalesce(sum(missing), 0) FROM (SELECT max(last) - sum(last - first + 1) AS missing FROM runs "
-        "WHERE ?1 IS NULL OR model = ?1 GROUP BY model, replica, epoch)",
+    rows = connection.execute(
+        "SELECT max(last) - sum(last - first + 1) AS missing FROM runs WHERE ?1 IS NULL OR model = ?1 "
+        "GROUP BY model, replica, epoch HAVING missing > 0",
         (model,),
-    ).fetchone()
-    return int(row[0])
+    )
+    # Added up here: SQLite's sum fails beyond 64 bits, and outside systems number as they like.
+    return sum(row[0] for row in rows)
 
 
 def replicas(connection: Connection, model: str | None, *, broken: bool = False) -> list[Replica]:
