@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from affiant.common.errors import Problem
+from affiant.common.wire import Message
+from affiant.modelserver.audit import Instead
 from affiant.modelserver.inference import Call
 from tests.unit.modelserver.fakes import FakeAudit, application, ask, make_inference
 
@@ -37,8 +40,32 @@ async def test_the_record_is_a_cloud_event_whose_id_is_the_prediction(tmp_path: 
     audit = FakeAudit()
     _, document = await ask(make_inference(tmp_path, audit), application((5, 1)))
     message = audit.kept[0]
-    assert message.id == message.headers["Nats-Msg-Id"] == document["parameters"]["prediction_id"] == document["id"]
+    assert message.id == document["parameters"]["prediction_id"] == document["id"]
     assert message.subject == "affiant.modelserver.prediction_logged.v1.loan"
+
+
+async def test_nobody_can_know_beforehand_what_the_stream_will_know_a_record_by(tmp_path: Path) -> None:
+    class Slow(FakeAudit):
+        async def keep(self, message: Message, instead: Instead) -> None:
+            self.kept += [message, instead("the bus is away")]
+
+    audit = Slow()
+    await ask(make_inference(tmp_path, audit), application((5, 1)))
+    first, replaced = (message.headers["Nats-Msg-Id"] for message in audit.kept)
+    assert first == replaced != audit.kept[0].id
+    await ask(make_inference(tmp_path, audit), application((5, 1)))
+    assert audit.kept[2].headers["Nats-Msg-Id"] != first
+
+
+@pytest.mark.parametrize("depth", [17, 985, 100_000])
+async def test_parameters_that_a_reader_might_not_get_to_the_bottom_of_are_refused(tmp_path: Path, depth: int) -> None:
+    audit = FakeAudit()
+    inference = make_inference(tmp_path, audit)
+    body = json.dumps(application((5, 1)))[:-1].encode()
+    nested = body + b',"parameters":{"a":%b%b}}' % (b"[" * depth, b"]" * depth)
+    answer = await inference.answer(Call(nested))
+    assert answer.status in {400, 500}
+    assert [record.status for record in audit.records()] == ["failed"]
 
 
 async def test_the_trace_of_the_request_goes_on_in_the_record(tmp_path: Path) -> None:

@@ -125,7 +125,10 @@ def _message(kind: str, event: type[Event]) -> dict[str, Any]:
             "type": "object",
             "properties": {
                 "content-type": {"type": "string", "const": wire.CONTENT_TYPE},
-                "Nats-Msg-Id": {"type": "string", "description": "The event's id again, for de-duplication."},
+                "Nats-Msg-Id": {
+                    "type": "string",
+                    "description": "What JetStream knows a duplicate by: the event's id, but for model servers (decision 6).",
+                },
                 "traceparent": {"type": "string", "description": "W3C trace context."},
             },
         },

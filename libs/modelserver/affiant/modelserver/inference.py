@@ -7,9 +7,11 @@ errors included.
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from hashlib import blake2b
 from typing import Any
 
 import msgspec
@@ -70,6 +72,7 @@ class Inference:
         self._on_done = on_done
         self._reader = Reader(model.spec, model.slots)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._secret = os.urandom(16)
         self.requests = 0
 
     async def answer(self, call: Call) -> Answer:
@@ -133,25 +136,33 @@ class Inference:
     async def _keep(self, ticket: Ticket, asked: Asked, outcome: _Outcome, traceparent: str) -> Answer:
         def instead(reason: str) -> wire.Message:
             event = record.failed(self._who, ticket, asked, f"not answered: {reason}", _microseconds(ticket))
-            return _message(event, traceparent)
+            return self._message(event, traceparent)
 
         try:
-            message = _message(outcome.event, traceparent)
-        except (Refused, UnicodeEncodeError) as error:
+            message = self._message(outcome.event, traceparent)
+        except (Refused, UnicodeEncodeError, RecursionError) as error:
             # Too large, or text that is no Unicode. What remains is small and our own.
             asked = Asked()
             outcome = self._failed(ticket, asked, 413, f"the record cannot be kept: {error}")
-            message = _message(outcome.event, traceparent)
+            message = self._message(outcome.event, traceparent)
         try:
             await self._audit.keep(message, instead)
         except NotDurable as error:
             return _error(503, f"the record could not be made durable: {error}", ticket.prediction_id)
         return outcome.answer
 
+    def _message(self, event: PredictionLogged, traceparent: str) -> wire.Message:
+        """The event's time is when the request came, its id the prediction's: the same each time it is published.
 
-def _message(event: PredictionLogged, traceparent: str) -> wire.Message:
-    """The event's time is when the request came, its id the prediction's: the same each time it is published."""
-    return wire.encode(event, owner=OWNER, id=event.prediction_id, time=event.received_at, traceparent=traceparent)
+        So is the `Nats-Msg-Id`, which nobody else can know before it is stored. The client may know the prediction's
+        id earlier (`buffered`, or a 503); whoever publishes first under the id that the stream is told has the record
+        taken for a duplicate of theirs, and dropped.
+        """
+        message = wire.encode(
+            event, owner=OWNER, id=event.prediction_id, time=event.received_at, traceparent=traceparent
+        )
+        message.headers["Nats-Msg-Id"] = blake2b(message.id.encode(), key=self._secret, digest_size=16).hexdigest()
+        return message
 
 
 def _output(name: str, datatype: str, array: tensors.Array) -> TensorData:

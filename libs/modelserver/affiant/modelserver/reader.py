@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from affiant.common.errors import Problem
 from affiant.common.events import ModelSpec, TensorData
 from affiant.modelserver.protocol import InferRequest, RequestTensor
 from affiant.modelserver.record import Asked
 from affiant.modelserver.tensors import DATATYPES, Array, Slot, values
+
+DEEPEST = 16
+"""Levels of lists and objects in a request's parameters. The record nests them deeper, and whoever reads it has less
+room on its stack than this process may have: what is answered must be readable there."""
 
 
 class Reader:
@@ -26,6 +32,8 @@ class Reader:
         Raises `Problem` naming the tensor.
         """
         asked.request_id = request.id
+        if request.parameters and not _is_flat_enough(request.parameters):
+            raise Problem(f"the request's parameters are nested deeper than {DEEPEST} levels")
         asked.parameters = request.parameters or {}
         feed: dict[str, Array] = {}
         beside: list[RequestTensor] = []
@@ -74,3 +82,13 @@ class Reader:
         for wanted in request.outputs or ():
             if wanted.name not in self._outputs:
                 raise Problem(f"the model has no output {wanted.name!r}; it gives {', '.join(sorted(self._outputs))}")
+
+
+def _is_flat_enough(value: Any) -> bool:
+    level = [value]
+    for _ in range(DEEPEST + 1):
+        inner = [list(one.values()) if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level = [each for one in inner for each in one]
+        if not level:
+            return True
+    return False
