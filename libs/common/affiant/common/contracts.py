@@ -127,7 +127,7 @@ def _message(kind: str, event: type[Event]) -> dict[str, Any]:
                 "content-type": {"type": "string", "const": wire.CONTENT_TYPE},
                 "Nats-Msg-Id": {
                     "type": "string",
-                    "description": "What JetStream knows a duplicate by: the event's id, but for model servers (decision 6).",
+                    "description": "Duplicates are known by it; the event's id, but for model servers.",
                 },
                 "traceparent": {"type": "string", "description": "W3C trace context."},
             },
