@@ -141,6 +141,7 @@ def test_a_refused_model_shows_every_check_and_exit_code_6(
 
 def test_an_author_who_approves_is_told_to_ask_another_person(affiant: Affiant, services: FakeServices) -> None:
     error = {"error": "ana registered loan/1; another person must approve it", "hint": ""}
+    deploy(services)
     services.answers["POST /v1/models/loan/versions/1/promote"] = (403, error)
     done = affiant("promote", "loan/1")
 
@@ -279,3 +280,36 @@ def test_a_secret_is_never_shown(affiant: Affiant, home: Home) -> None:
     )
     assert all(home.token(person) not in shown for person in homes.PEOPLE)
     assert all(home.password(user) not in shown for user in homes.NATS_USERS)
+
+
+def test_promoting_what_is_the_champion_already_claims_no_change(affiant: Affiant, services: FakeServices) -> None:
+    held = VERSION | {"aliases": ["champion"]}
+    services.answers["GET /v1/models/loan/versions/1"] = (200, held)
+    services.answers["POST /v1/models/loan/versions/1/promote"] = (200, held)
+    assert "already: nothing was changed" in affiant("promote", "loan/1", "--as", "ben").out
+
+
+def test_a_text_from_outside_cannot_steer_the_terminal(affiant: Affiant, services: FakeServices) -> None:
+    entry = {"at": "2026-11-03T09:30:00Z", "by": "ben", "action": "promoted", "version": 1, "details": {}}
+    hostile = "\x1b[31mred\x1b]0;title\x07 \x9b2J \u202ereversed"
+    services.answers["GET /v1/models/loan/history"] = (200, {"history": [entry | {"reason": hostile}]})
+    out = affiant("history", "loan").out
+    assert "␛[31mred␛]0;title␇ \ufffd2J \ufffdreversed" in out
+    assert not set(out) & set("\x1b\x07\x9b\u202e")
+
+
+def test_the_history_of_a_refused_file_gives_the_reason_and_not_every_check(
+    affiant: Affiant, services: FakeServices
+) -> None:
+    entry = {"at": "2026-11-03T09:30:00Z", "by": "ana", "action": "refused", "version": None, "reason": "format: no"}
+    details = {"digest": "sha256:1", "checks": [{"name": "format", "passed": False, "detail": "no"}]}
+    services.answers["GET /v1/models/loan/history"] = (200, {"history": [entry | {"details": details}]})
+    out = affiant("history", "loan").out
+    assert "format: no" in out
+    assert "passed" not in out
+
+
+def test_a_hint_of_the_registry_becomes_a_command(affiant: Affiant, services: FakeServices) -> None:
+    error = {"error": "'loan' has no version 9", "hint": "GET /v1/models/loan lists its versions."}
+    services.answers["GET /v1/models/loan/versions/9"] = (404, error)
+    assert "→ affiant models loan lists its versions." in affiant("models", "loan/9").err

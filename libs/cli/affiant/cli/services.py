@@ -58,6 +58,9 @@ class Services:
         body = _body(answer)
         message = str(body.pop("error", "") or f"the {service} answered with status {answer.status_code}")
         hint = str(body.pop("hint", "") or "")
+        hint = _ROUTE.sub(_as_command, hint)
+        if answer.status_code == 413 and not hint:
+            hint = "what was sent is larger than it takes"
         if answer.status_code == 401:
             hint = f"the token of {self.person} is not known to the {service}: does it belong to this installation?"
         if answer.status_code == 403:
@@ -78,6 +81,14 @@ def another_person(home: Home, person: str, refusal: str) -> str:
         return ""
     who = f"{others[0]} is {_an(roles[0])}" if found else "another person must"
     return f"{who}: add --as {others[0]}"
+
+
+_ROUTE = re.compile(r"GET /v1/models(?:/([a-z0-9-]+))?")
+
+
+def _as_command(route: re.Match[str]) -> str:
+    """A service's hint names a route of its API; a person at a terminal has a command for it."""
+    return f"affiant models {route[1]}" if route[1] else "affiant models"
 
 
 def _an(role: str) -> str:

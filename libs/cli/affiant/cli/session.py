@@ -12,13 +12,14 @@ import inspect
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.text import Text
 
 from affiant.cli import home as homes
@@ -83,14 +84,36 @@ def open_session(home: Path | None, person: str | None, output: Output) -> Sessi
     return Session(homes.find(home), name, output, console(), console(stderr=True))
 
 
+_STEERING = [*(code for code in range(0x20) if chr(code) not in "\n\t"), *range(0x7F, 0xA0)]
+_STEERING += [*range(0x202A, 0x202F), *range(0x2066, 0x206A)]
+"""Characters that steer a terminal, or turn the direction of writing."""
+_NAMED = {code: 0x2400 + code if code < 0x20 else 0xFFFD for code in _STEERING}
+_GONE = dict.fromkeys(_STEERING)
+
+
+class _PlainConsole(Console):
+    """A console to which a text can say nothing but itself: what applicants and other systems sent is shown here.
+
+    In a plain string each such character becomes a sign, before its width is measured. What is styled already has
+    been measured without them (they have no width), so there they are left out: nothing else is cut off then.
+    """
+
+    def render_str(self, text: str, **how: Any) -> Text:
+        return super().render_str(text.translate(_NAMED), **how)
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            yield Segment(text if control else text.translate(_GONE), style, control)
+
+
 def console(*, stderr: bool = False) -> Console:
-    """A console that takes nothing in a text for markup: model names and reasons come from other people.
+    """A console that takes nothing in a text for markup or for commands to the terminal.
 
     rich itself obeys NO_COLOR and drops colours where there is no terminal.
     """
     terminal = (sys.stderr if stderr else sys.stdout).isatty()
     width = None if terminal or "COLUMNS" in os.environ else WIDTH_WITHOUT_TERMINAL
-    return Console(stderr=stderr, markup=False, highlight=False, emoji=False, width=width, soft_wrap=not terminal)
+    return _PlainConsole(stderr=stderr, markup=False, highlight=False, emoji=False, width=width, soft_wrap=not terminal)
 
 
 HomeOption = Annotated[

@@ -144,8 +144,13 @@ def promote(
     """
     wanted = reference(version)
     body = {"alias": alias} | ({"reason": reason} if reason else {})
+    before = session.services.get("registry", wanted.path)
     done = session.services.post("registry", f"{wanted.path}/promote", body)
-    session.show(done, Text(f"{wanted} is the {alias} now; affiant deployments shows when it answers"))
+    if alias in before.get("aliases", []):
+        said = f"{wanted} was the {alias} already: nothing was changed, and nothing was written into the history"
+    else:
+        said = f"{wanted} is the {alias} now; affiant deployments shows when it answers"
+    session.show(done, Text(said))
 
 
 def rollback(session: Session, model: Model, alias: AliasOption = "champion", reason: Reason = "") -> None:

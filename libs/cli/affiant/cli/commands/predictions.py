@@ -122,8 +122,10 @@ def _json_row(text: str) -> Row:
 def _text(file: Path) -> str:
     try:
         return file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise NotFound(f"cannot read {file}: {error}") from error
+    except OSError as error:
+        raise NotFound(f"cannot read {file}: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise Problem(f"{file} is not UTF-8 text: {error}", hint="save the CSV file as UTF-8") from error
 
 
 def _ask(session: Session, client: httpx.Client, target: _Target, row: Row) -> Answer:

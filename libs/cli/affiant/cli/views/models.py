@@ -84,8 +84,11 @@ def history(entries: list[dict[str, Any]]) -> RenderableType:
     """Who did what, oldest first, with the reason and what else was recorded."""
     table = plain_table("when", "who", "what", "version", "why", "with")
     for one in entries:
+        # The checks of a refused file are in the JSON form; the reason beside them names the one that failed.
         details = [
-            f"{name.replace('_', ' ')} {found}" for name, found in one["details"].items() if found not in (None, "")
+            f"{name.replace('_', ' ')} {found}"
+            for name, found in one["details"].items()
+            if found not in (None, "", []) and name != "checks"
         ]
         said = (one["by"], one["action"], _number(one["version"]), one["reason"] or "–", "; ".join(details) or "–")
         table.add_row(when(one["at"]), *said)

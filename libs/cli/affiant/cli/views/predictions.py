@@ -26,13 +26,16 @@ def answers(model: str, found: list[tuple[int, Answer]]) -> list[RenderableType]
             str(number), decision(one.decision, one.adverse), score, f"{model}/{one.version}", one.prediction_id
         )
     hint = f"→ affiant prediction {found[0][1].prediction_id}" if found else ""
-    return [table, Text("score: the probability of the favourable decision", style="dim"), Text(hint, style="dim")]
+    decided = any(one.score is not None for _, one in found)
+    score = "score: the probability of the favourable decision"
+    none = "registered without --favourable: the outputs are recorded, but no decision is read from them"
+    return [table, Text(score if decided else none, style="dim"), Text(hint, style="dim")]
 
 
 def decision(label: Any, adverse: bool | None) -> Text:
     """The decision in the model's own word, marked by whether it is the one hoped for."""
     if adverse is None:
-        return Text(value(label))
+        return Text("–" if label is None else value(label))
     return mark(f"{value(label)} ({'adverse' if adverse else 'favourable'})", "red" if adverse else "green")
 
 
@@ -45,7 +48,7 @@ def record(found: dict[str, Any]) -> list[RenderableType]:
     explanations = [one["event"] for one in found["explanations"]]
     for event in explanations:
         views += [Text(), *explanation(event)]
-    if not explanations:
+    if not explanations and logged.get("labels"):
         views.append(Text(f"\nnot explained (yet) → affiant explain {logged['prediction_id']}", style="dim"))
     return [*views, *_lineage(found["lineage"]), *_proof(found)]
 
