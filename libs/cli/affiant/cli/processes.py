@@ -80,12 +80,12 @@ def with_argument_below(folder: Path, word: str) -> list[Identity]:
     return [identity for identity in found if identity is not None]
 
 
-def last_lines(file: Path, count: int = 6) -> str:
-    """The end of a log, for an error message."""
+def last_lines(file: Path, count: int = 6, since: int = 0) -> str:
+    """The end of a log, for an error message; nothing of what was in it before the byte `since`."""
     if not file.exists():
         return ""
     with file.open("rb") as log:
-        log.seek(max(0, file.stat().st_size - 8_000))
+        log.seek(max(since, file.stat().st_size - 8_000))
         lines = [line for line in log.read().decode(errors="replace").splitlines() if line.strip()]
     return "\n".join(lines[-count:])
 

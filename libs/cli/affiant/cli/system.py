@@ -151,8 +151,12 @@ class System:
         record.write(self.home, record.Record(plans.nats_url(self.home), services, nats_entry, up, ready))
 
     def refresh_record(self) -> None:
-        """Write `affiant.json` again where a process has another pid than it says."""
-        known = record.read(self.home).processes()
+        """Write `affiant.json` again where a process has another pid than it says, or where the file is gone."""
+        try:
+            known = record.read(self.home).processes()
+        except Problem:
+            self.write_record(ready=True)
+            return
         if any(entry.pid != (self._pid(name) or 0) for name, entry in known.items()):
             self.write_record(ready=True)
 

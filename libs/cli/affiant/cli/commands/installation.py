@@ -83,7 +83,9 @@ def _detached(session: Session, port: int | None) -> None:
     log = session.home.log("up")
     homes.prepare(session.home, first_port=port)
     arguments = ["up", "--home", str(session.home.path)]
-    with log.open("wb") as output:
+    # One that runs already writes to the same file: nothing of it may be lost, and nothing of it is this start's.
+    with log.open("ab") as output:
+        began = output.tell()
         child = subprocess.Popen(
             [sys.executable, "-m", "affiant.cli", *arguments],
             stdin=subprocess.DEVNULL,
@@ -95,7 +97,8 @@ def _detached(session: Session, port: int | None) -> None:
     deadline = time.monotonic() + DETACHED_START_SECONDS
     while not _is_up(session, child.pid):
         if child.poll() is not None:
-            raise Problem(processes.last_lines(log).strip() or "it ended at once", hint=f"its whole log: {log}")
+            said = processes.last_lines(log, since=began).removeprefix("✗ ")
+            raise Problem(said or "it ended at once", hint=f"its whole log: {log}")
         if time.monotonic() > deadline:
             raise Problem("it is not ready yet", status=503, hint=f"affiant doctor; its log: {log}")
         time.sleep(0.1)
