@@ -13,7 +13,7 @@ import structlog
 
 from affiant.common import ids
 from affiant.common.events import Alias, ModelArchived, ModelDeprecated, ModelPromoted
-from affiant.registry.actions.lookup import version_in
+from affiant.registry.actions.lookup import unknown, version_in
 from affiant.registry.actions.order import Order
 from affiant.registry.domain import lifecycle as rules
 from affiant.registry.domain.lifecycle import Promotion, Version
@@ -52,6 +52,8 @@ class Lifecycle:
         def work(records: Records) -> Version:
             records.lock(model)
             states = {version.version: version.state for version in records.versions(model)}
+            if not states:
+                raise unknown(model)
             moves = {move.id: move for move in records.moves(model, alias)}
             current = moves[max(moves)] if moves else None
             target = rules.rollback_target(current, moves, lambda number: states[number] != "archived")

@@ -51,7 +51,7 @@ class Lookup:
         """One model."""
         versions = await self.store.query(lambda records: records.versions(name))
         if not versions:
-            raise _unknown(name)
+            raise unknown(name)
         return Model(name, tuple(versions))
 
     async def version(self, model: str, number: int) -> Version:
@@ -62,7 +62,7 @@ class Lookup:
         """Who did what, when and why, oldest first; refused registrations too."""
         entries = await self.store.query(lambda records: records.history(model))
         if not entries:
-            raise _unknown(model)
+            raise unknown(model)
         return entries
 
     async def holder(self, model: str, alias: str, at: str = "") -> Holder:
@@ -109,7 +109,8 @@ def _no_time(at: str) -> Problem:
     return Problem(f"{at[:60]!r} is no time", status=422, hint=hint)
 
 
-def _unknown(model: str) -> NotFound:
+def unknown(model: str) -> NotFound:
+    """What to say of a model that nobody registered."""
     return NotFound(f"there is no model {model!r}", hint="GET /v1/models lists them.")
 
 
