@@ -13,7 +13,7 @@ from examples.loan.words import percent
 
 def get(path: Path | None, choices: Choices, progress: Progress) -> Table:
     """The table, with the guesses about it shown to the person who waits."""
-    with progress.step(f"Reading {path.name}" if path else "Getting the German credit table (OpenML)") as step:
+    with progress.step(f"Reading {path.name}" if path else "Choosing a table of loan decisions") as step:
         reason = ""
         if path:
             table = read(path, choices)

@@ -86,7 +86,7 @@ def _alarm(outcome: Outcome) -> Raw | None:
 
 
 def _way(outcome: Outcome) -> Raw:
-    note = "Four services and a model server, each a process of its own, joined by a message bus and nothing else."
+    note = "Four services and a model server, each a process and a store of its own, joined by a message bus and HTTP."
     return section("The way of a decision", note, tag("div", charts.flow(outcome), cls="scroll"))
 
 
