@@ -232,6 +232,39 @@ def test_sequences_become_runs_and_outside_systems_cannot_fill_them(database: Da
     ]
 
 
+def test_an_outside_system_that_takes_the_id_of_our_event_does_not_keep_it_out(
+    database: Database, recorder: Recorder
+) -> None:
+    ours = examples.arrival(examples.prediction(1))
+    event_id = json.loads(ours.body)["id"]
+    kind = "affiant.outside.note.v1"
+    body = json.dumps({"specversion": "1.0", "id": event_id, "source": "s", "type": kind, "data": {}}).encode()
+    note = examples.raw(kind, body, _STRUCTURED, bus.AUDITOR_PREDICTIONS)
+    assert recorder.record([note]).kept == recorder.record([ours]).kept == 1
+    assert recorder.record([note, ours, note]) == Outcome(doubled=3)
+    with database.reading() as connection:
+        entry = entries.by_event(connection, event_id)
+    assert entry is not None and entry.body == ours.body
+
+
+def test_a_store_of_the_version_before_is_made_one_of_this(tmp_path: Path) -> None:
+    database = Database(tmp_path / "audit.db")
+    database.open()
+    known = examples.arrival(examples.prediction())
+    Recorder(database).record([known])
+    with database.transaction() as connection:
+        connection.execute("DROP INDEX entries_by_event")
+        connection.execute("ALTER TABLE entries DROP COLUMN outside")
+        connection.execute("CREATE UNIQUE INDEX entries_by_event ON entries (event_id)")
+        connection.execute("PRAGMA user_version = 1")
+    database.close()
+    database.open()
+    assert Recorder(database).record([known, examples.arrival(examples.prediction())]) == Outcome(kept=1, doubled=1)
+    database.close()
+    database.open()
+    database.close()
+
+
 def test_lifecycle_events_of_unknown_types_are_kept_in_their_place(database: Database, recorder: Recorder) -> None:
     kind = "affiant.registry.model_painted.v1"
     body = json.dumps({"specversion": "1.0", "id": "x", "source": "s", "type": kind, "data": {}}).encode()

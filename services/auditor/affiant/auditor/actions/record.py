@@ -12,7 +12,7 @@ from sqlite3 import Connection
 import structlog
 
 from affiant.auditor.actions.project import project
-from affiant.auditor.domain.arrival import Arrival, Fault, Statement, kept_headers, understand
+from affiant.auditor.domain.arrival import Arrival, Fault, Identity, Statement, kept_headers, understand
 from affiant.auditor.domain.leaf import SALT_BYTES, Leaf, canonical, payload_hash
 from affiant.auditor.log import tiles
 from affiant.auditor.log.hashing import leaf_hash
@@ -92,13 +92,13 @@ def _write(connection: Connection, statements: Sequence[Statement], faults: list
 def _sort(connection: Connection, statements: Sequence[Statement]) -> tuple[list[Statement], int, list[Fault]]:
     """What is new, how many are known already, and which contradict an entry or one another."""
     known = entries.known(connection, {statement.envelope.id for statement in statements})
-    fresh: dict[str, Statement] = {}
+    fresh: dict[Identity, Statement] = {}
     doubled, conflicts = 0, []
     for statement in statements:
-        event_id = statement.envelope.id
-        stored, before = known.get(event_id), fresh.get(event_id)
+        event_id, identity = statement.envelope.id, statement.identity
+        stored, before = known.get(identity), fresh.get(identity)
         if stored is None and before is None:
-            fresh[event_id] = statement
+            fresh[identity] = statement
         elif (before is not None and statement.same_as(before)) or (stored and _is_same(statement, stored)):
             doubled += 1
         else:

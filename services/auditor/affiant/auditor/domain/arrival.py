@@ -8,7 +8,10 @@ from dataclasses import dataclass
 from affiant.auditor.domain.rows import Prediction, prediction
 from affiant.common import wire
 from affiant.common.errors import Refused
-from affiant.common.events import PredictionLogged
+from affiant.common.events import OUTSIDE, PredictionLogged
+
+Identity = tuple[str, bool]
+"""An event's id, and whether it is an outside system's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,11 @@ class Statement:
     arrival: Arrival
     envelope: wire.Envelope
     prediction: Prediction | None = None
+
+    @property
+    def identity(self) -> Identity:
+        """What this event is known by: one id, one event, among ours and among the outside systems'."""
+        return self.envelope.id, self.arrival.subject.startswith(f"affiant.{OUTSIDE}.")
 
     def same_as(self, other: Statement) -> bool:
         """Is it the same event, published or delivered again?"""

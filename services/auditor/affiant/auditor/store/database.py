@@ -39,7 +39,9 @@ class Database:
         with self.transaction() as connection:
             (version,) = connection.execute("PRAGMA user_version").fetchone()
             if version == 0:
-                _create(connection)
+                _run(connection, schema.TABLES)
+            elif version in schema.UPGRADES:
+                _run(connection, schema.UPGRADES[version])
             elif version != schema.VERSION:
                 raise Problem(f"{self.path} is of version {version}, not {schema.VERSION}", status=500)
 
@@ -108,8 +110,8 @@ class Database:
             self._writer = None
 
 
-def _create(connection: sqlite3.Connection) -> None:
-    for statement in schema.TABLES.split(";\n"):
+def _run(connection: sqlite3.Connection, statements: str) -> None:
+    for statement in statements.split(";\n"):
         if statement.strip():
             connection.execute(statement)
     connection.execute(f"PRAGMA user_version = {schema.VERSION}")

@@ -8,7 +8,7 @@ from hashlib import sha256
 from sqlite3 import Connection
 from typing import NamedTuple
 
-from affiant.auditor.domain.arrival import Fault
+from affiant.auditor.domain.arrival import Fault, Identity
 
 TileAddress = tuple[int, int]
 
@@ -42,14 +42,14 @@ _COLUMNS = ", ".join(Entry._fields)
 _MARKS = ", ".join("?" * len(Entry._fields))
 
 
-def known(connection: Connection, event_ids: Iterable[str]) -> dict[str, Known]:
-    """The entries that have one of these ids."""
+def known(connection: Connection, event_ids: Iterable[str]) -> dict[Identity, Known]:
+    """The entries that have one of these ids, whoever published them."""
     rows = connection.execute(
-        "SELECT entries.event_id, entries.type, source, payload_hash, salt FROM json_each(?) AS asked "
+        "SELECT entries.event_id, outside, entries.type, source, payload_hash, salt FROM json_each(?) AS asked "
         "CROSS JOIN entries ON event_id = asked.value",
         (json.dumps(list(event_ids)),),
     )
-    return {row[0]: Known(*row[1:]) for row in rows}
+    return {(row[0], bool(row[1])): Known(*row[2:]) for row in rows}
 
 
 def insert(connection: Connection, entries: Sequence[Entry]) -> None:
@@ -58,8 +58,9 @@ def insert(connection: Connection, entries: Sequence[Entry]) -> None:
 
 
 def by_event(connection: Connection, event_id: str) -> Entry | None:
-    """The entry with this event id."""
-    row = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE event_id = ?", (event_id,)).fetchone()
+    """The entry with this event id; ours, should an outside system have used the same."""
+    query = f"SELECT {_COLUMNS} FROM entries WHERE event_id = ? ORDER BY outside LIMIT 1"
+    row = connection.execute(query, (event_id,)).fetchone()
     return Entry(*row) if row else None
 
 

@@ -2,10 +2,21 @@
 
 from __future__ import annotations
 
-VERSION = 1
-"""Kept in `user_version`; a store of another version is not opened."""
+VERSION = 2
+"""Kept in `user_version`; a store of an unknown version is not opened."""
 
-TABLES = """
+_OUTSIDE = "INTEGER GENERATED ALWAYS AS (substr(subject, 1, 16) = 'affiant.outside.') VIRTUAL"
+
+UPGRADES = {
+    1: f"""
+ALTER TABLE entries ADD COLUMN outside {_OUTSIDE};
+DROP INDEX entries_by_event;
+CREATE UNIQUE INDEX entries_by_event ON entries (event_id, outside);
+"""
+}
+"""What makes a store of this version one of the next."""
+
+TABLES = f"""
 CREATE TABLE facts (name TEXT PRIMARY KEY, value ANY NOT NULL) STRICT, WITHOUT ROWID;
 
 -- The record itself: one row for each leaf. `salt`, `body` and `headers` can be erased; the rest stays.
@@ -20,9 +31,11 @@ CREATE TABLE entries (
   payload_hash BLOB NOT NULL,
   salt BLOB,
   body BLOB,
-  headers TEXT
+  headers TEXT,
+  outside {_OUTSIDE}
 ) STRICT;
-CREATE UNIQUE INDEX entries_by_event ON entries (event_id);
+-- An id is known once. Ids of outside systems are apart: nobody can keep one of our events out by taking its id.
+CREATE UNIQUE INDEX entries_by_event ON entries (event_id, outside);
 
 CREATE TABLE tiles (
   level INTEGER NOT NULL, position INTEGER NOT NULL, hashes BLOB NOT NULL, PRIMARY KEY (level, position)
