@@ -148,11 +148,10 @@ def _fairness(fairness: Fairness) -> Table:
     return table
 
 
-def _places(outcome: Outcome, page: str) -> Table:
-    grid = Table.grid(padding=(0, 3))
-    grid.add_row(Text("this report as a page", style="dim"), Text(page, style="bold", overflow="fold"))
-    grid.add_row(Text("records, proofs, models, logs", style="dim"), Text(outcome.home, overflow="fold"))
-    return grid
+def _places(outcome: Outcome, page: str) -> Group:
+    """Each path has a line of its own: one that is broken in two cannot be copied."""
+    places = (("this report as a page", page), ("records, proofs, models, logs", outcome.home))
+    return Group(*(Text.assemble((f"# {what}\n", "dim"), path, overflow="fold") for what, path in places))
 
 
 def _next(outcome: Outcome) -> Group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -31,8 +32,9 @@ class Step:
 
 
 def anchor(found: dict[str, Any]) -> list[RenderableType]:
-    """The anchor as a sentence, with how far it holds."""
-    held = f"precision {found['precision']:.1%} · covers {found['coverage']:.1%} of the background"
+    """The anchor as a sentence, with how far it holds; rounded down, as the sentence is, so that the two agree."""
+    precision, coverage = (math.floor(found[name] * 1000 + 1e-9) / 10 for name in ("precision", "coverage"))
+    held = f"precision {precision:.1f}% · covers {coverage:.1f}% of the background"
     lines: list[RenderableType] = [Text(found.get("sentence") or " and ".join(found["clauses"]), style="bold")]
     if not found["success"]:
         held += f" · no anchor reached {found['threshold']:.0%}: this is the best one found"
