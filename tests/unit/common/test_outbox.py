@@ -56,6 +56,27 @@ async def test_what_was_committed_is_published_in_order(engine: Engine, table: T
     assert js.published == ["event-0", "event-1", "event-2"]
 
 
+async def test_two_relays_of_one_table_lose_nothing(engine: Engine, table: Table) -> None:
+    def put(number: int) -> None:
+        with engine.begin() as connection:
+            outbox.put(connection, table, message(number))
+
+    class Slow(FakeJetStream):
+        async def publish(self, subject: str, body: bytes, headers: dict[str, str]) -> None:
+            await super().publish(subject, body, headers)
+            if len(self.published) == 1:
+                await other.publish_waiting()
+                put(2)
+
+    js = Slow()
+    other = outbox.Relay(engine, table, FakeJetStream())  # type: ignore[arg-type]
+    put(1)
+    relay = outbox.Relay(engine, table, js)  # type: ignore[arg-type]
+    await relay.publish_waiting()
+    await relay.publish_waiting()
+    assert js.published == ["event-1", "event-2"]
+
+
 async def test_what_was_rolled_back_is_never_published(engine: Engine, table: Table) -> None:
     js = FakeJetStream()
     with pytest.raises(RuntimeError), engine.begin() as connection:

@@ -69,7 +69,7 @@ def put(connection: Connection, table: Table, message: wire.Message) -> None:
 
 @dataclass(frozen=True)
 class _Waiting:
-    sequence: int
+    event_id: str
     subject: str
     headers: dict[str, str]
     body: bytes
@@ -106,11 +106,11 @@ class Relay:
     async def publish_waiting(self) -> int:
         """Publish up to one batch; returns how many there were."""
         waiting = await asyncio.to_thread(self._read)
-        done: list[int] = []
+        done: list[str] = []
         try:
             for row in waiting:
                 await self._js.publish(row.subject, row.body, headers=row.headers)
-                done.append(row.sequence)
+                done.append(row.event_id)
         finally:
             if done:
                 _waiting.set(await asyncio.to_thread(self._remove, done))
@@ -118,14 +118,17 @@ class Relay:
 
     def _read(self) -> Sequence[_Waiting]:
         columns = self._table.c
-        query = select(columns.sequence, columns.subject, columns.headers, columns.body)
+        query = select(columns.event_id, columns.subject, columns.headers, columns.body)
         with self._engine.connect() as connection:
             rows = connection.execute(query.order_by(columns.sequence).limit(BATCH)).all()
         return [_Waiting(row[0], row[1], msgspec.json.decode(row[2], type=dict[str, str]), row[3]) for row in rows]
 
-    def _remove(self, sequences: list[int]) -> int:
+    def _remove(self, event_ids: list[str]) -> int:
+        """By the events' ids: an emptied SQLite table counts from one again, and by its number a row that was written
+        meanwhile would be removed unpublished, should a second process publish from the same file.
+        """
         with self._engine.begin() as connection:
-            connection.execute(delete(self._table).where(self._table.c.sequence.in_(sequences)))
+            connection.execute(delete(self._table).where(self._table.c.event_id.in_(event_ids)))
             return int(connection.execute(select(func.count()).select_from(self._table)).scalar_one())
 
     async def _wait(self) -> None:

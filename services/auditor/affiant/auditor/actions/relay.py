@@ -51,11 +51,11 @@ class Relay:
 
     async def _publish(self, js: JetStreamContext) -> int:
         waiting = await asyncio.to_thread(self._waiting)
-        done: list[int] = []
+        done: list[str] = []
         try:
             for one in waiting:
                 await js.publish(one.subject, one.body, headers=one.headers)
-                done.append(one.number)
+                done.append(one.event_id)
         finally:
             if done:
                 await self._writer.write(lambda connection: outbox.remove(connection, done))

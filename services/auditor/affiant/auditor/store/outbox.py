@@ -15,7 +15,7 @@ from affiant.common.wire import Message
 class Waiting(NamedTuple):
     """A message that is not on the bus yet."""
 
-    number: int
+    event_id: str
     subject: str
     headers: dict[str, str]
     body: bytes
@@ -31,10 +31,10 @@ def put(connection: Connection, message: Message) -> None:
 
 def waiting(connection: Connection, limit: int) -> list[Waiting]:
     """The messages that wait, oldest first."""
-    rows = connection.execute("SELECT number, subject, headers, body FROM outbox ORDER BY number LIMIT ?", (limit,))
+    rows = connection.execute("SELECT event_id, subject, headers, body FROM outbox ORDER BY number LIMIT ?", (limit,))
     return [Waiting(row[0], row[1], json.loads(row[2]), row[3]) for row in rows]
 
 
-def remove(connection: Connection, numbers: list[int]) -> None:
-    """These are on the bus."""
-    connection.executemany("DELETE FROM outbox WHERE number = ?", [(number,) for number in numbers])
+def remove(connection: Connection, event_ids: list[str]) -> None:
+    """These are on the bus. Not by their numbers, which an emptied table gives out again."""
+    connection.executemany("DELETE FROM outbox WHERE event_id = ?", [(event_id,) for event_id in event_ids])
