@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from fastapi import APIRouter
 from faststream.nats import NatsRouter
 from nats.aio.client import Client
 
-from affiant.common import bus, runner
+from affiant.common import auth, bus, runner
 from affiant.common.service import Runtime, Service
 from affiant.common.settings import ServiceSettings
 from tests.support.nats_server import NatsServer, free_port
@@ -24,11 +27,12 @@ class Example:
     def __init__(self, nats_url: str) -> None:
         self.events: list[str] = []
         self.task: Callable[[], object] | None = None
+        self.api = APIRouter()
         self.settings = ServiceSettings(nats_url=nats_url, http_port=free_port())
         self.url = f"http://127.0.0.1:{self.settings.http_port}"
 
     def service(self) -> Service:
-        return Service("deployer", self.settings, NatsRouter(), APIRouter(), self.lifespan, self.ready)
+        return Service("deployer", self.settings, NatsRouter(), self.api, self.lifespan, self.ready)
 
     @asynccontextmanager
     async def lifespan(self, runtime: Runtime) -> AsyncIterator[None]:
@@ -130,3 +134,29 @@ async def test_a_background_task_that_fails_ends_the_service_in_order(
         async with asyncio.timeout(20), running(example, monkeypatch):
             await asyncio.sleep(2)
     assert example.events[0] == "opened"
+
+
+async def test_a_request_under_way_is_answered_before_the_service_closes(
+    nats_server: NatsServer, client: Client, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    await bus.declare(client.jetstream())
+    people = tmp_path / "people.json"
+    known = [{"name": "omar", "roles": ["operator"], "token_sha256": auth.token_hash("omars")}]
+    people.write_text(json.dumps(known))
+    example = Example(nats_server.url)
+    example.settings = msgspec.structs.replace(example.settings, people_file=str(people))
+    asked = asyncio.Event()
+
+    @example.api.get("/slow")
+    async def slow() -> list[str]:
+        asked.set()
+        await asyncio.sleep(0.5)
+        return list(example.events)
+
+    async with running(example, monkeypatch) as stop, httpx.AsyncClient() as http:
+        await example.until(200)
+        answering = asyncio.create_task(http.get(f"{example.url}/slow", headers={"Authorization": "Bearer omars"}))
+        await asked.wait()
+        stop.set()
+        assert (await answering).json() == ["opened"]
+    assert example.events == ["opened", "closed"]

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import signal
 import ssl
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context
 from typing import Any, TypeVar
 
@@ -42,6 +42,7 @@ class Running:
         self.stopping = asyncio.Event()
         self.nats: Client | None = None
         self.js: JetStreamContext | None = None
+        self.close_door: Callable[[], Awaitable[None]] | None = None
 
     async def problems(self) -> list[str]:
         """Why this service should get no work now."""
@@ -130,6 +131,9 @@ async def _work(running: Running, runtime: Runtime, broker: NatsBroker) -> None:
             log.info("stopping")
             for subscriber in broker.subscribers:
                 await subscriber.stop()
+            # Before the service closes its store: whoever is being answered may be reading there.
+            if running.close_door is not None:
+                await running.close_door()
             if isinstance(runtime.tasks, Tasks):
                 await runtime.tasks.cancel()
 
@@ -152,11 +156,16 @@ async def _http(running: Running) -> AsyncIterator[None]:
     task = asyncio.create_task(server.serve())
     # uvicorn ends its task when the address is taken; without this the process would go on without a door.
     task.add_done_callback(lambda _: running.stopping.set())
+
+    async def close() -> None:
+        server.should_exit = True
+        await task
+
+    running.close_door = close
     try:
         yield
     finally:
-        server.should_exit = True
-        await task
+        await close()
 
 
 @contextlib.asynccontextmanager
