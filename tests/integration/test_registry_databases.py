@@ -265,6 +265,18 @@ async def test_the_champion_at_a_time_is_known(registry: Office) -> None:
             await registry.lookup.holder("loan", "champion", text)
 
 
+async def test_a_clock_that_is_set_back_changes_no_order(registry: Office, monkeypatch: pytest.MonkeyPatch) -> None:
+    await registry.register()
+    await registry.register()
+    await registry.promote(1)
+    monkeypatch.setattr(ids, "now", lambda: "2020-01-01T00:00:00.000000Z")
+    await registry.promote(2)
+    await registry.lifecycle.archive("loan", 1, Order("ben"))
+    times = [event.get("promoted_at") or event.get("archived_at") for event in registry.events()[2:]]
+    assert len(times) == 3 and times == sorted(set(times))
+    assert (await registry.lookup.holder("loan", "champion")).version.version == 2
+
+
 async def test_archiving_takes_the_alias_away_and_the_champions_only_by_force(registry: Office) -> None:
     await registry.register()
     await registry.promote(1)

@@ -6,7 +6,7 @@ import os
 import re
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 MODEL_NAME = re.compile(r"^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$")
 """A DNS label: a model's name becomes a NATS subject token, a path segment and a Kubernetes name. Use `fullmatch`: `$`
@@ -39,6 +39,12 @@ def _stamp_now() -> int:
 def now() -> str:
     """This moment in UTC as RFC 3339 with microseconds and a `Z`."""
     return timestamp(datetime.now(UTC))
+
+
+def later_than(earlier: str) -> str:
+    """This moment; or, where the clock was set back, the first microsecond after `earlier` (as `now` gives it)."""
+    this = now()
+    return this if this > earlier else timestamp(datetime.fromisoformat(earlier) + timedelta(microseconds=1))
 
 
 def timestamp(moment: datetime) -> str:

@@ -11,7 +11,6 @@ from typing import cast
 
 import structlog
 
-from affiant.common import ids
 from affiant.common.events import Alias, ModelArchived, ModelDeprecated, ModelPromoted
 from affiant.registry.actions.lookup import unknown, version_in
 from affiant.registry.actions.order import Order
@@ -71,7 +70,7 @@ class Lifecycle:
             rules.check_deprecatable(version)
             if version.state == "deprecated":
                 return version
-            at = ids.now()
+            at = records.moment(model)
             records.set_state(version, "deprecated")
             records.note(model, number, "deprecated", at=at, by=order.person, reason=order.reason)
             event = ModelDeprecated(
@@ -110,7 +109,14 @@ class Lifecycle:
                 records.set_tags(version, tags)
                 before = version.spec.tags
                 records.note(
-                    model, number, "tagged", at=ids.now(), by=order.person, reason="", before=before, after=tags
+                    model,
+                    number,
+                    "tagged",
+                    at=records.moment(model),
+                    by=order.person,
+                    reason="",
+                    before=before,
+                    after=tags,
                 )
             return version_in(records, model, number)
 
@@ -142,7 +148,7 @@ def _move(
     back_to: Promotion | None = None,
 ) -> None:
     """Let the alias point to `version`: forward after `current`, or back to an earlier move."""
-    at = ids.now()
+    at = records.moment(version.model)
     previous = current.version if current else None
     action = "rolled back" if back_to else "promoted"
     records.move(
@@ -184,7 +190,7 @@ def _move(
 
 
 def _archive(records: Records, version: Version, order: Order) -> None:
-    at = ids.now()
+    at = records.moment(version.model)
     for alias in version.aliases:
         current = _current(records, version.model, alias)
         records.move(

@@ -68,9 +68,10 @@ class Lookup:
     async def holder(self, model: str, alias: str, at: str = "") -> Holder:
         """The version that `alias` pointed to at a time (RFC 3339; empty: now)."""
         rules.check_alias(alias)
-        moment = _moment(at) if at else ids.now()
+        asked = _moment(at) if at else ""
 
         def work(records: Records) -> Holder:
+            moment = asked or records.moment(model)
             moves = records.moves(model, alias)
             move = rules.version_at(moves, moment)
             if move is None or move.version is None:

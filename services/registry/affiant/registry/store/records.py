@@ -9,7 +9,7 @@ import msgspec
 from sqlalchemy import Connection, Row, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
-from affiant.common import outbox, wire
+from affiant.common import ids, outbox, wire
 from affiant.common.events import Check, ModelSpec
 from affiant.registry.domain.lifecycle import Deployment, Entry, Promotion, State, Version, shown_deployment
 from affiant.registry.store.tables import DEPLOYMENTS, HISTORY, MODELS, OUTBOX, PROMOTIONS, SEEN, VERSIONS
@@ -148,6 +148,13 @@ class Records:
                 model=model, version=version, at=at, by=by, action=action, reason=reason, details=_text(details)
             )
         )
+
+    def moment(self, model: str) -> str:
+        """This moment, later than all that is in the model's history. By their times others tell which of two orders
+        came last: with the clock set back, the deployer would pass over a promotion as old news.
+        """
+        last = select(func.max(HISTORY.c.at)).where(HISTORY.c.model == model)
+        return ids.later_than(self.connection.execute(last).scalar_one() or "")
 
     def history(self, model: str) -> list[Entry]:
         """The history of a model, oldest first."""
