@@ -128,7 +128,7 @@ def _timeline(outcome: Outcome) -> Raw:
 def _moment(kind: str, version: int, who: str) -> str:
     match kind:
         case "refused":
-            return f"{who} may not promote version {version}"
+            return f"{who} may not promote version {version}, her own"
         case "rolled back":
             return f"{who} rolls back to version {version}"
         case "deployed":

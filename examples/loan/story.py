@@ -1,7 +1,8 @@
 """The run itself: what ana, ben and the applicants do, over HTTP only.
 
-Ana registers version 1 and may not promote it; ben may. People apply. Version 2 is registered and promoted while
-applications keep coming, then rolled back in one step. At the end everything must be in the record.
+Ana registers version 1 and, though an approver too, may not promote it, because it is hers; ben may. People apply.
+Version 2 is registered and promoted while applications keep coming, then rolled back in one step. At the end
+everything must be in the record.
 """
 
 from __future__ import annotations
@@ -82,7 +83,7 @@ async def _refused(stage: Stage, step: Running) -> None:
     try:
         await stage.door("registry", "ana").post(path, {"alias": "champion", "reason": "it is good"})
     except Problem as problem:
-        if problem.status not in (401, 403, 409):
+        if problem.status != 403:
             raise
         stage.refusal = problem.message
         stage.remember("refused", 1, "ana", problem.message)

@@ -32,6 +32,7 @@ async def test_a_version_is_promoted_by_another_person_and_then_served(people: P
     version = await people.register()
     refused = await people.promote(version, who="ana")
     assert refused.status_code == 403
+    assert "registered loan version" in refused.json()["error"]  # she is an approver, and its author
     assert refused.json()["hint"]
     assert (await people.promote(version)).status_code == 200
     assert await people.until_served(version)

@@ -140,13 +140,14 @@ def test_a_refused_model_shows_every_check_and_exit_code_6(
 
 
 def test_an_author_who_approves_is_told_to_ask_another_person(affiant: Affiant, services: FakeServices) -> None:
-    error = {"error": "ana registered loan/1; another person must approve it", "hint": ""}
+    words = "ana registered loan version 1 and so may not promote it"
+    error = {"error": words, "hint": "Ask another person with the role approver to promote it."}
     deploy(services)
     services.answers["POST /v1/models/loan/versions/1/promote"] = (403, error)
     done = affiant("promote", "loan/1")
 
     assert done.code == 4
-    assert "ana registered loan/1" in done.err
+    assert words in done.err
     assert "another person must: add --as ben" in done.err
 
 
@@ -154,6 +155,13 @@ def test_a_missing_role_names_somebody_who_has_it(affiant: Affiant, services: Fa
     error = {"error": "ana may not do this: it needs the role auditor", "hint": "ana has: author"}
     services.answers["GET /v1/predictions/p1"] = (403, error)
     assert "iris is an auditor: add --as iris" in affiant("prediction", "p1").err
+
+
+def test_whoever_only_approves_is_named_before_an_author_who_does_too(affiant: Affiant, services: FakeServices) -> None:
+    error = {"error": "iris may not do this: it needs the role approver", "hint": "iris has: auditor"}
+    deploy(services)
+    services.answers["POST /v1/models/loan/versions/1/promote"] = (403, error)
+    assert "ben is an approver: add --as ben" in affiant("promote", "loan/1", "--as", "iris").err
 
 
 def test_predicting_shows_decision_score_version_and_id(affiant: Affiant, services: FakeServices) -> None:

@@ -57,6 +57,11 @@ def test_the_people_file_holds_hashes_only_and_the_services_read_it(home: Home) 
     assert (ben.name, ben.roles) == ("ben", frozenset({"approver"}))
 
 
+def test_the_rule_of_four_eyes_can_be_met_on_a_laptop() -> None:
+    assert {"author", "approver"} <= set(homes.PEOPLE["ana"])
+    assert "approver" in homes.PEOPLE["ben"]
+
+
 def test_an_unknown_person_is_told_who_is_known(home: Home) -> None:
     with pytest.raises(NotFound) as refused:
         home.token("eve")

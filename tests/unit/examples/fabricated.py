@@ -121,7 +121,7 @@ def outcome() -> Outcome:
             ("left out “rownames”",),
         ),
         versions=(_version(1, "logistic regression"), _version(2, "gradient boosting")),
-        refusal="ana is the author",
+        refusal="ana registered boston-hmda version 1 and so may not promote it",
         moments=moments,
         answers=_answers(),
         totals=Totals(500, 500, 0, 500, 0, 0, 0, 0, 58, 58, 0),

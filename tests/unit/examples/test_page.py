@@ -91,7 +91,7 @@ def test_a_kept_promise_and_a_broken_one_look_different() -> None:
 def test_the_page_says_who_was_refused_and_what_was_proved() -> None:
     text = page.render(fabricated.outcome())
     for words in (
-        "ana may not promote version 1",
+        "ana may not promote version 1, her own",
         "checked here from the payload",
         "insurance = yes",
         "known for this made table",

@@ -20,17 +20,18 @@ from affiant.common import bus
 from affiant.common.errors import NotFound, Problem
 
 PEOPLE: dict[str, tuple[str, ...]] = {
-    "ana": ("author",),
+    "ana": ("author", "approver"),
     "ben": ("approver",),
     "iris": ("auditor",),
     "omar": ("operator",),
     **dict.fromkeys(bus.SERVICES, ("service",)),
 }
-"""Who is known on a laptop, and their roles. Two people are needed even here: an author may not approve."""
+"""Who is known on a laptop, and their roles. Two people are needed even here: ana may approve what others register,
+never what she registered herself."""
 
 DUTIES = {
     "author": "registers models",
-    "approver": "promotes and rolls back",
+    "approver": "promotes what others registered, rolls back",
     "auditor": "reads every record",
     "operator": "keeps it running",
 }
@@ -126,11 +127,12 @@ def people_with_tokens(home: Home) -> list[str]:
 
 
 def people_with_role(home: Home, *roles: str) -> list[str]:
-    """The people (not services) of this home who have one of `roles`."""
+    """The people (not services) of this home who have one of `roles`, those with the fewest other roles first."""
     if not home.people_file.exists():
         return []
     known = json.loads(home.people_file.read_text())
-    return [line["name"] for line in known if set(roles) & set(line["roles"]) and line["name"] not in bus.SERVICES]
+    fitting = [line for line in known if set(roles) & set(line["roles"]) and line["name"] not in bus.SERVICES]
+    return [line["name"] for line in sorted(fitting, key=lambda line: len(line["roles"]))]
 
 
 def exposed(home: Home) -> list[Path]:

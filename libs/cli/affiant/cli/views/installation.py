@@ -45,10 +45,10 @@ def description(system: System) -> dict[str, Any]:
 
 def welcome(system: System) -> list[RenderableType]:
     """What a person needs at the start: who is who, and what to do next."""
-    who = plain_table("person", "role", "does")
+    who = plain_table("person", "roles", "does")
     for name, roles in homes.PEOPLE.items():
         if roles != ("service",):
-            who.add_row(name, ", ".join(roles), homes.DUTIES[roles[0]])
+            who.add_row(name, ", ".join(roles), "; ".join(homes.DUTIES[role] for role in roles))
     addresses = plain_table("part", "address")
     for name, url in system.urls.items():
         addresses.add_row(name, url)
