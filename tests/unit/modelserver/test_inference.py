@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from affiant.common.errors import Problem
@@ -103,12 +104,29 @@ async def test_a_model_that_raises_is_a_failed_prediction(tmp_path: Path) -> Non
     assert document["error"] == audit.records()[0].error == "the model failed: boom"
 
 
-async def test_a_probability_that_is_not_a_number_is_no_decision(tmp_path: Path) -> None:
+async def test_a_missing_value_that_the_model_cannot_do_without_is_named_and_recorded(tmp_path: Path) -> None:
     audit = FakeAudit()
-    answer, _ = await ask(make_inference(tmp_path, audit), application((5, None)))
+    answer, document = await ask(make_inference(tmp_path, audit), application((5, 1), (5, None)))
     record = audit.records()[0]
-    assert answer.status == 500
-    assert (record.status, record.outputs, record.inputs[1].data) == ("failed", [], [None])
+    assert answer.status == 422
+    assert document["error"] == record.error == "debt is missing, and this model gives no probability without it"
+    assert (record.status, record.sequence, record.outputs) == ("failed", 1, [])
+    assert record.inputs[1].data == [1, None]
+
+
+async def test_several_missing_values_are_all_named(tmp_path: Path) -> None:
+    _, document = await ask(make_inference(tmp_path, FakeAudit()), application((None, None)))
+    assert document["error"] == "income, debt are missing, and this model gives no probability without them"
+
+
+async def test_a_probability_that_is_not_a_number_is_no_decision_but_the_models_fault(tmp_path: Path) -> None:
+    audit = FakeAudit()
+    inference = make_inference(tmp_path, audit)
+    nothing = [np.array([0]), np.array([[np.nan, np.nan]])]
+    object.__setattr__(inference._model, "run", lambda feed: nothing)
+    answer, document = await ask(inference, application((5, 1)))
+    assert (answer.status, audit.records()[0].status) == (500, "failed")
+    assert document["error"] == "the model gave a probability that is not a number"
 
 
 async def test_a_record_that_cannot_be_kept_gives_503_and_a_failed_record_without_outputs(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class Inference:
         decided = record.NO_VERDICT
         if spec.decision is not None:
             flat: dict[str, list[Scalar]] = {tensor.name: tensor.data for tensor in outputs}
-            decided = record.verdict(spec.decision, flat)
+            decided = record.verdict(spec, spec.decision, asked.inputs, flat)
         wanted = {output.name for output in request.outputs} if request.outputs else None
         response = protocol.InferResponse(
             spec.model,

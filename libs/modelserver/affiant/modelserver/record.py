@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from affiant.common.errors import Problem
-from affiant.common.events import Decision, ModelSpec, PredictionLogged, Scalar, TensorData
+from affiant.common.events import Column, Decision, ModelSpec, PredictionLogged, Scalar, TensorData
 
 SUBJECT_REF = "subject_ref"
 """The request parameter that names whom the decision is about, in the application's own words."""
@@ -59,11 +59,12 @@ class Verdict:
 NO_VERDICT = Verdict()
 
 
-def verdict(decision: Decision, outputs: dict[str, list[Scalar]]) -> Verdict:
+def verdict(spec: ModelSpec, decision: Decision, inputs: list[TensorData], outputs: dict[str, list[Scalar]]) -> Verdict:
     """The decision in flat outputs: label (N,) or (N, 1), probabilities (N, C) in the order of `classes`.
 
-    Raises `Problem` (500) when a probability is not a number or the shapes do not agree: such an output decides
-    nothing, and must not be answered as if it did.
+    Raises `Problem` when a probability is not a number or the shapes do not agree: such an output decides nothing,
+    and must not be answered as if it did. It is the request's fault (422, naming the columns) where a value was
+    missing in such a row, else the model's (500).
     """
     labels: list[Any] = outputs[decision.label_output]
     probabilities: list[Any] = outputs[decision.probability_output]
@@ -72,9 +73,24 @@ def verdict(decision: Decision, outputs: dict[str, list[Scalar]]) -> Verdict:
         raise Problem(f"the model gave {len(probabilities)} probabilities for {len(labels)} rows", status=500)
     scores = probabilities[decision.classes.index(decision.favourable) :: width]
     if not all(map(math.isfinite, scores)):
-        raise Problem("the model gave a probability that is not a number", status=500)
+        raise _undecided(spec, inputs, [row for row, score in enumerate(scores) if not math.isfinite(score)])
     favourable = decision.favourable
     return Verdict(labels, scores, [label != favourable for label in labels])
+
+
+def _undecided(spec: ModelSpec, inputs: list[TensorData], rows: list[int]) -> Problem:
+    sent = {tensor.name: tensor for tensor in inputs}
+    missing = [each.name for each in spec.columns if any(_is_missing(each, sent[each.input], row) for row in rows)]
+    if not missing:
+        return Problem("the model gave a probability that is not a number", status=500)
+    verb, them = ("is", "it") if len(missing) == 1 else ("are", "them")
+    names = ", ".join(missing)
+    return Problem(f"{names} {verb} missing, and this model gives no probability without {them}", status=422)
+
+
+def _is_missing(column: Column, tensor: TensorData, row: int) -> bool:
+    width = tensor.shape[1] if len(tensor.shape) == 2 else 1
+    return tensor.data[row * width + column.index] in (None, "")
 
 
 def answered(
