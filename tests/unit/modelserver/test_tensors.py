@@ -73,9 +73,18 @@ def test_data_that_do_not_have_the_claimed_shape_are_refused(data: list[Any], sh
         read("FP32", data, shape, (-1, shape[1]))
 
 
-@pytest.mark.parametrize("shape", [[1], [1, 2], [0, 1], [-1, 1], [1, 1, 1]])
-def test_a_shape_that_the_model_does_not_take_is_refused(shape: list[int]) -> None:
-    with pytest.raises(Problem, match="shape"):
+@pytest.mark.parametrize(
+    ("shape", "reason"),
+    [
+        ([1], "the model takes"),
+        ([1, 2], "the model takes"),
+        ([0, 1], "rows must be 1 or more"),
+        ([-1, 1], "a shape holds no negative number"),
+        ([1, 1, 1], "the model takes"),
+    ],
+)
+def test_a_shape_that_the_model_does_not_take_is_refused(shape: list[int], reason: str) -> None:
+    with pytest.raises(Problem, match=f"shape.*{reason}"):
         read("FP32", [1], shape)
 
 

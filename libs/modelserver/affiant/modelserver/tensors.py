@@ -75,7 +75,7 @@ class Slot:
         if tensor.datatype != self.kind.name:
             self._check_datatype(tensor.datatype)
         if not self.fits(tensor.shape):
-            raise Problem(f"input {self.name!r} has shape {tensor.shape}; the model takes {list(self.shape)}")
+            raise Problem(f"input {self.name!r} has shape {tensor.shape}; {self._wanted(tensor.shape)}")
         return values(tensor, self.kind)
 
     def fits(self, shape: list[int]) -> bool:
@@ -91,6 +91,13 @@ class Slot:
         array = np.array(flat, dtype=self.kind.dtype)
         array.shape = tuple(shape)  # as `reshape`, at a third of its cost
         return array
+
+    def _wanted(self, shape: list[int]) -> str:
+        if any(size < 0 for size in shape):
+            return "a shape holds no negative number"
+        if len(shape) == len(self.shape) and shape[:1] == [0] and self.shape[0] == -1:
+            return "rows must be 1 or more"
+        return f"the model takes {list(self.shape)}"
 
     def _check_datatype(self, given: str) -> None:
         """JSON numbers have no width: any numeric tensor may go into a floating-point input, nothing else may."""
