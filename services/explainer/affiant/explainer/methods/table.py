@@ -63,7 +63,7 @@ class Coding:
         if value not in self.categories:
             raise Unexplainable(
                 f"{self.column.name} = {value!r} does not occur in the background: "
-                "nothing can be said about similar cases"
+                "nothing can be said about similar cases; register a version whose background has this value"
             )
         return float(self.categories.index(value))
 
