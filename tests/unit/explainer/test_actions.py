@@ -287,6 +287,14 @@ async def test_a_row_that_does_not_exist_and_a_failed_request_are_refused(world:
         await world.requests.ask(failed.prediction_id, 0, [], "iris")
 
 
+async def test_a_version_that_decides_nothing_has_nothing_to_explain(world: World) -> None:
+    await world.predictions.learn(msgspec.structs.replace(SPEC, decision=None))
+    made = msgspec.structs.replace(record([False]), labels=[], scores=[], adverse=[])
+    world.records.known = {made.prediction_id: made}
+    with pytest.raises(Conflict, match="this version has no decision: nothing to explain"):
+        await world.requests.ask(made.prediction_id, 0, [], "iris")
+
+
 async def test_a_job_under_way_is_finished_before_other_methods_are_tried(world: World) -> None:
     await world.predictions.learn(SPEC)
     granted = record([False])

@@ -156,16 +156,23 @@ class Requests:
 def _explainable(spec: ModelSpec | None, record: PredictionLogged, row: int) -> ModelSpec:
     if record.status != "answered":
         raise Conflict(f"prediction {record.prediction_id} was not answered: {record.error or 'it failed'}")
-    if not 0 <= row < len(record.labels):
-        raise Problem(f"prediction {record.prediction_id} has no row {row}", hint=f"it has {len(record.labels)} rows")
     if spec is None:
         raise NotFound(
             f"the model of prediction {record.prediction_id} is not registered here: {record.model} {record.digest}",
             hint="only predictions of registered versions can be explained",
         )
     if spec.decision is None:
-        raise Conflict(f"{spec.model} version {spec.version} makes no decision: there is nothing to explain")
+        raise _without_decision(spec)
+    if not 0 <= row < len(record.labels):
+        raise Problem(f"prediction {record.prediction_id} has no row {row}", hint=f"it has {len(record.labels)} rows")
     return spec
+
+
+def _without_decision(spec: ModelSpec) -> Conflict:
+    return Conflict(
+        f"{spec.model} version {spec.version}: this version has no decision: nothing to explain",
+        hint="register a version that names its favourable label",
+    )
 
 
 def _view(job: Job, result: bytes | None) -> Explanation:
