@@ -127,6 +127,35 @@ def test_registering_sends_the_file_the_background_and_the_manifest(
     assert b'"tags": {"team": "risk"}' in sent
 
 
+def test_a_protected_column_that_the_model_sees_is_a_warning(
+    affiant: Affiant, services: FakeServices, tmp_path: Path
+) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"the model")
+    for protected in (["race"], ["income"]):
+        view = VERSION | {"spec": SPEC | {"protected": protected}}
+        services.answers["POST /v1/models/loan/versions"] = (201, view)
+        done = affiant("register", str(tmp_path / "m.onnx"), "--name", "loan")
+        assert done.code == 0
+        assert ("! the model SEES the protected column income" in done.out) == (protected == ["income"])
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong", "choices"),
+    [
+        ("--audit", "never", ("acked", "buffered")),
+        ("--explain", "sometimes", ("adverse", "all", "none")),
+        ("--method", "anchor,magic", ("anchor", "shap")),
+    ],
+)
+def test_a_policy_that_does_not_exist_is_answered_with_those_that_do(
+    affiant: Affiant, services: FakeServices, option: str, wrong: str, choices: tuple[str, ...]
+) -> None:
+    done = affiant("register", "m.onnx", "--name", "loan", option, wrong)
+    assert done.code == 2
+    assert all(f"'{choice}'" in done.err for choice in choices)
+    assert services.asked == []
+
+
 def test_a_refused_model_shows_every_check_and_exit_code_6(
     affiant: Affiant, services: FakeServices, tmp_path: Path
 ) -> None:

@@ -22,13 +22,21 @@ class Refused(Exception):
     """A check failed."""
 
 
-def examined(data: bytes, background: bytes | None = None, max_nodes: int = 20_000, **manifest: Any) -> Finding:
+def examined(
+    data: bytes,
+    background: bytes | None = None,
+    max_nodes: int = 20_000,
+    details: dict[str, str] | None = None,
+    **manifest: Any,
+) -> Finding:
     def check(name: str, step: Callable[[], tuple[Any, str]]) -> Any:
         try:
             value, detail = step()
         except Unfit as reason:
             raise Refused(f"{name}: {reason}") from reason
         assert detail
+        if details is not None:
+            details[name] = detail
         return value
 
     limits = Limits(run_seconds=1.0, max_nodes=max_nodes)
@@ -49,6 +57,21 @@ def test_a_sound_model_gives_its_signature_columns_and_decision() -> None:
     assert [column.name for column in found.columns] == ["income", "debt"]
     assert found.decision is not None
     assert found.decision.classes == [0, 1]
+
+
+@pytest.mark.parametrize(
+    ("protected", "words"),
+    [
+        (["sex"], ""),
+        (["income", "sex"], "the model SEES the protected column income"),
+        (["income", "debt"], "the model SEES the protected columns income, debt"),
+    ],
+)
+def test_a_protected_column_that_the_model_sees_is_never_without_a_word(protected: list[str], words: str) -> None:
+    details: dict[str, str] = {}
+    examined(loan_model(), background_csv(), details=details, favourable=1, protected=protected)
+    assert ("SEES" in details["columns"]) == bool(words)
+    assert words in details["columns"]
 
 
 def test_classes_are_read_from_the_graph() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 from rich.text import Text
@@ -24,6 +24,18 @@ Version = Annotated[str, typer.Argument(metavar="MODEL/VERSION", help="Such as l
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="Such as loan.")]
 Reason = Annotated[str, typer.Option("--reason", "-m", help="Why; it is kept for ever.")]
 AliasOption = Annotated[str, typer.Option("--alias", help=f"{' or '.join(ALIASES)}.")]
+
+
+Audit = Literal["acked", "buffered"]
+When = Literal["adverse", "all", "none"]
+METHODS = ("anchor", "shap")
+
+
+def _known_methods(given: list[str]) -> list[str]:
+    unknown = [name for name in names(given) if name not in METHODS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(map(repr, METHODS))}.")
+    return given
 
 
 def add_to(app: typer.Typer) -> None:
@@ -54,10 +66,10 @@ def register(
     classes: Annotated[list[str], typer.Option(help="The labels, in the order of the probabilities.")] = [],  # noqa: B006
     label_output: Annotated[str | None, typer.Option(help="The output with the label, where it is not clear.")] = None,
     probability_output: Annotated[str | None, typer.Option(help="The output with the probabilities.")] = None,
-    audit: Annotated[str, typer.Option(help="acked: no answer before its record is durable; or buffered.")] = "acked",
-    explain: Annotated[str, typer.Option(help="Which predictions are explained: adverse, all or none.")] = "adverse",
+    audit: Annotated[Audit, typer.Option(help="acked: no answer before its record is durable; or buffered.")] = "acked",
+    explain: Annotated[When, typer.Option(help="Which predictions are explained: adverse, all or none.")] = "adverse",
     explain_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Which share of those.")] = 1.0,
-    method: Annotated[list[str], typer.Option(help="anchor, shap; both by default.")] = [],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help="anchor, shap; both by default.", callback=_known_methods)] = [],  # noqa: B006
 ) -> None:
     """Register a model version. It is checked first; a refused one says which check failed and why.
 
@@ -67,9 +79,8 @@ def register(
     The background is a sample of the training rows, with the same columns as the model. Next: another person
     promotes it.
     """
-    policy = {"audit": audit, "explain": {"when": explain, "rate": explain_rate, "methods": names(method)}}
-    if not method:
-        del policy["explain"]["methods"]  # type: ignore[attr-defined]
+    methods = {"methods": names(method)} if method else {}
+    policy = {"audit": audit, "explain": {"when": explain, "rate": explain_rate} | methods}
     manifest = {
         "description": description,
         "tags": key_values(tag),

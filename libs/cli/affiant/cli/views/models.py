@@ -19,7 +19,18 @@ def registered(view: dict[str, Any]) -> list[RenderableType]:
     """What a new version is told to be, the checks that it passed, and what comes next."""
     name = f"{view['model']}/{view['version']}"
     next_step = f"→ another person approves it: affiant promote {name} --reason … --as ben"
-    return [Text(f"{name} is registered", style="bold green"), *checks(view), Text(next_step, style="dim")]
+    title = Text(f"{name} is registered", style="bold green")
+    return [title, *checks(view), *_warnings(view), Text(next_step, style="dim")]
+
+
+def _warnings(view: dict[str, Any]) -> list[RenderableType]:
+    """A protected column among the model's own is allowed, and worth a second look."""
+    protected = set(view["spec"].get("protected", []))
+    seen = ", ".join(one["name"] for one in view["spec"]["columns"] if one["name"] in protected)
+    if not seen:
+        return []
+    said = f"the model SEES the protected {'columns' if ',' in seen else 'column'} {seen}: is that meant?"
+    return [Text("! ", style="bold yellow") + Text(said, style="yellow")]
 
 
 def checks(view: dict[str, Any]) -> list[RenderableType]:

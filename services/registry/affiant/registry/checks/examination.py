@@ -102,7 +102,14 @@ def _columns(signature: Signature, manifest: Manifest, rows: table.Table | None)
             )
         return [], "the inputs are no table with known columns; requests are logged as they are"
     categorical = sum(column.kind == "categorical" for column in columns)
-    return columns, f"{len(columns)} columns, {categorical} of them categorical{_ignored(columns, manifest, rows)}"
+    more = _seen(columns, manifest) + _ignored(columns, manifest, rows)
+    return columns, f"{len(columns)} columns, {categorical} of them categorical{more}"
+
+
+def _seen(columns: list[Column], manifest: Manifest) -> str:
+    # Allowed, because some must be (age, in a tariff); never without a word, because most must not.
+    seen = [column.name for column in columns if column.name in manifest.protected]
+    return f"; the model SEES the protected column{'s' * (len(seen) > 1)} {', '.join(seen)}" if seen else ""
 
 
 def _ignored(columns: list[Column], manifest: Manifest, rows: table.Table | None) -> str:
