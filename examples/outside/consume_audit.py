@@ -25,21 +25,28 @@ DURABLES = {"PREDICTIONS": "outside-predictions", "EXPLANATIONS": "outside-expla
 API_PREFIX = "AFFIANT.API"
 
 
-def event_of(message: Msg) -> tuple[str, str, dict[str, Any]]:
-    """The id, the type and the data of a CloudEvent, in structured or in binary form."""
+def events_of(message: Msg) -> list[tuple[str, str, dict[str, Any]]]:
+    """The id, the type and the data of each CloudEvent in a message.
+
+    In binary form the attributes are headers; in structured form the body is the event; predictions that were made
+    at the same moment come as a batch: a JSON array of structured events.
+    """
     headers = {name.lower(): value for name, value in (message.headers or {}).items()}
     body = json.loads(message.data)
     if "ce-id" in headers:
-        return headers["ce-id"], headers.get("ce-type", ""), body
-    return body["id"], body["type"], body["data"]
+        return [(headers["ce-id"], headers.get("ce-type", ""), body)]
+    events = body if isinstance(body, list) else [body]
+    return [(event["id"], event["type"], event["data"]) for event in events]
 
 
 def handle(message: Msg) -> None:
-    """What your system does with an event. Here: one line."""
-    event_id, kind, data = event_of(message)
-    about = data.get("prediction_id") or data.get("size") or ""
-    said = data.get("labels") or (data.get("anchor") or {}).get("sentence") or data.get("root") or ""
-    print(f"{message.metadata.sequence.stream} {kind} {event_id} {data.get('model', '')} {about} {said}", flush=True)
+    """What your system does with the events of a message. Here: one line each."""
+    for event_id, kind, data in events_of(message):
+        about = data.get("prediction_id") or data.get("size") or ""
+        said = data.get("labels") or (data.get("anchor") or {}).get("sentence") or data.get("root") or ""
+        print(
+            f"{message.metadata.sequence.stream} {kind} {event_id} {data.get('model', '')} {about} {said}", flush=True
+        )
 
 
 async def follow(client: Client, prefix: str, stream: str, inbox: str, idle: float) -> None:
@@ -57,7 +64,7 @@ async def follow(client: Client, prefix: str, stream: str, inbox: str, idle: flo
         for message in messages:
             try:
                 handle(message)
-            except (ValueError, KeyError) as error:
+            except (ValueError, KeyError, TypeError) as error:
                 # Nobody can handle it, ever: say so, and go on with the next one.
                 print(f"malformed message {message.subject}: {error}", file=sys.stderr)
             await message.ack()

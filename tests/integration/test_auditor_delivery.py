@@ -241,6 +241,7 @@ async def test_a_restart_hands_over_without_waiting_or_doubling(auditor: Auditor
     publishing = asyncio.create_task(publish_many(declared, 5_000, pause=0.02))
     for size in (300, 1_500, 3_000):
         auditor.start()
+        await auditor.until_ready()
         await auditor.until_size(size)
         assert auditor.stop() == 0
     auditor.start()

@@ -129,6 +129,27 @@ async def test_while_the_dead_letters_are_full_what_is_refused_comes_again_with_
     assert delivered is not None and delivered.consumer_seq < 8
 
 
+async def test_a_bad_event_among_others_in_one_message_is_set_aside_alone(
+    declared: Client, nats_server: NatsServer
+) -> None:
+    seen: list[str] = []
+
+    async def handle(event: ModelArchived, envelope: wire.Envelope) -> None:
+        if envelope.id == "bad":
+            raise Refused("no such model")
+        seen.append(envelope.id)
+
+    together = wire.batched([wire.encode(ARCHIVED, owner="registry", id=name) for name in ("one", "bad", "two")])
+    async with subscribed(nats_server, handle):
+        await declared.jetstream().publish(together.subject, together.body, headers=together.headers)
+        [headers] = await dead_letters(declared, 1)
+        await until(lambda: seen == ["one", "two"])
+    assert headers["content-type"] == wire.CONTENT_TYPE
+    assert (
+        wire.decode(together.subject, (await declared.jetstream().get_msg("DEAD", 1)).data or b"", headers).id == "bad"
+    )
+
+
 async def test_an_error_is_tried_again_with_a_delay_until_it_succeeds(
     declared: Client, nats_server: NatsServer
 ) -> None:

@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from nats.aio.client import Client
 
-from affiant.common import wire
 from affiant.common.events import PredictionLogged
 from tests.support.modelserver import HttpClient, ModelServer, open_listener
 from tests.support.nats_server import NatsServer
+from tests.support.records import stored
 
 pytestmark = pytest.mark.anyio
 
@@ -48,18 +48,10 @@ def start(nats_server: NatsServer, declared: Client, listener: socket.socket, tm
 
 async def logged(client: Client, least: int, seconds: float = 20) -> list[PredictionLogged]:
     """Every record in the stream, once there are at least `least`."""
-    js = client.jetstream()
     deadline = time.monotonic() + seconds
-    while (await js.stream_info("PREDICTIONS")).state.messages < least and time.monotonic() < deadline:
-        await asyncio.sleep(0.05)
-    events = []
-    state = (await js.stream_info("PREDICTIONS")).state
-    for sequence in range(1, state.messages + 1):
-        message = await js.get_msg("PREDICTIONS", sequence)
-        event = wire.decode(message.subject or "", message.data or b"", message.headers).event
-        assert isinstance(event, PredictionLogged)
-        events.append(event)
-    return events
+    while len(records := await stored(client)) < least and time.monotonic() < deadline:
+        await asyncio.sleep(0.1)
+    return records
 
 
 async def test_an_answered_request_is_in_the_stream(start: Start, declared: Client) -> None:

@@ -21,6 +21,7 @@ from nats.aio.client import Client
 from affiant.common.serving import ServerStatus
 from tests.support.modelserver import INFER, HttpClient, ModelServer, open_listener
 from tests.support.nats_server import NatsServer
+from tests.support.records import stored
 
 pytestmark = pytest.mark.anyio
 
@@ -87,12 +88,12 @@ async def test_no_request_fails_while_versions_change_under_load(make: Make, dec
         current = following
     await asyncio.sleep(0.3)
     await asyncio.to_thread(hammer.stop)
-    stored = (await declared.jetstream().stream_info("PREDICTIONS")).state.messages
+    records = await stored(declared)
     assert hammer.broken == []
     assert {status for status, _ in hammer.answers} == {200}
     assert set(hammer.versions()) == {"1", "2", "3", "4"}
     assert exits == [0, 0, 0]
-    assert stored == len(hammer.answers)
+    assert len(records) == len({record.prediction_id for record in records}) == len(hammer.answers)
 
 
 async def test_a_connection_that_is_idle_during_a_drain_is_answered_once_more(make: Make) -> None:

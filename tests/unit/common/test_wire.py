@@ -122,6 +122,44 @@ def test_an_event_that_no_message_can_hold_is_refused() -> None:
         wire.encode(large, owner="modelserver")
 
 
+def test_events_that_travel_together_are_taken_apart_as_they_were() -> None:
+    messages = [wire.encode(ARCHIVED, owner="registry", id=f"e{number}") for number in range(3)]
+    together = wire.batched(messages)
+    assert together.headers["content-type"] == wire.BATCH_CONTENT_TYPE
+    singles = wire.unbatched(together.body, together.headers)
+    assert [single.body for single in singles] == [message.body for message in messages]
+    assert [wire.decode(together.subject, one.body, one.headers).id for one in singles] == ["e0", "e1", "e2"]
+
+
+def test_one_event_alone_is_no_batch() -> None:
+    message = wire.encode(ARCHIVED, owner="registry")
+    assert wire.batched([message]) is message
+    assert wire.unbatched(message.body, message.headers)[0].body == message.body
+
+
+def test_the_same_events_together_have_the_same_message_id() -> None:
+    messages = [wire.encode(ARCHIVED, owner="registry", id=f"e{number}") for number in range(3)]
+    assert wire.batched(messages).id == wire.batched(messages).id
+    assert wire.batched(messages).id != wire.batched(messages[:2]).id
+
+
+@pytest.mark.parametrize("body", [b"{}", b"[", b"[" * 100_000, b"[" + b"0," * 1_000 + b"0]"])
+def test_what_is_no_batch_is_one_message_that_is_refused(body: bytes) -> None:
+    headers = {"Content-Type": wire.BATCH_CONTENT_TYPE}
+    [single] = wire.unbatched(body, headers)
+    with pytest.raises(Refused, match="at most 1000 events"):
+        wire.decode("affiant.registry.model_archived.v1", single.body, single.headers)
+
+
+def test_rubbish_in_a_batch_is_refused_alone() -> None:
+    good = wire.encode(ARCHIVED, owner="registry")
+    body = b'[{"specversion":"1.0"},' + good.body + b"]"
+    first, second = wire.unbatched(body, {"content-type": wire.BATCH_CONTENT_TYPE})
+    with pytest.raises(Refused):
+        wire.decode(good.subject, first.body, first.headers)
+    assert wire.decode(good.subject, second.body, second.headers).event == ARCHIVED
+
+
 def test_ids_sort_by_the_time_they_were_made() -> None:
     made = [ids.uuid7() for _ in range(1000)]
     assert made == sorted(made)

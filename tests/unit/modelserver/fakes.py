@@ -97,19 +97,19 @@ class FakeBus:
     def ids(self) -> list[str]:
         return [headers.get("Nats-Msg-Id", "") for _, _, headers, _ in self.written]
 
+    def events(self, index: int) -> list[bytes]:
+        """The events in the message written at `index`."""
+        _, _, headers, body = self.written[index]
+        return [single.body for single in wire.unbatched(body, headers)]
+
     def reply(self, index: int, body: bytes = b'{"stream":"PREDICTIONS","seq":1}', status: str = "") -> None:
         """Answer the message written at `index`."""
         self.on_reply(self.written[index][1].split(".")[1], body, status)
 
     def acknowledge(self, start: int = 0) -> None:
-        """Answer everything that was written from `start` on and wants an answer, as a server does."""
+        """Answer everything that was written from `start` on, as a server does."""
         while start < len(self.written):
-            _, reply, headers, _ = self.written[start]
-            opens = "Nats-Batch-Id" in headers and "Nats-Batch-Commit" not in headers
-            if reply and opens:
-                self.reply(start, b"")
-            elif reply:
-                self.reply(start)
+            self.reply(start)
             start += 1
 
     def lose(self) -> None:

@@ -13,10 +13,7 @@ from tests.unit.modelserver.fakes import FakeBus
 
 pytestmark = pytest.mark.anyio
 
-DUPLICATE = b'{"error":{"code":400,"err_code":10201,"description":"duplicate"},"stream":"P","seq":0}'
-DISABLED = b'{"error":{"code":400,"err_code":10174,"description":"atomic publish is disabled"},"stream":"P","seq":0}'
 FULL = b'{"error":{"code":400,"err_code":10077,"description":"maximum bytes exceeded"},"stream":"P","seq":0}'
-OPENED = b""
 
 
 def message(name: str, body: bytes = b"{}") -> Message:
@@ -24,7 +21,7 @@ def message(name: str, body: bytes = b"{}") -> Message:
 
 
 def submit(publisher: Publisher, count: int, seconds: float | None = None) -> list[Entry]:
-    return [publisher.submit(message(f"m{number}"), seconds) for number in range(count)]
+    return [publisher.submit(message(f"m{number}", b'{"n":%d}' % number), seconds) for number in range(count)]
 
 
 async def turn() -> None:
@@ -45,85 +42,84 @@ async def test_a_lone_message_is_published_by_itself() -> None:
     assert (publisher.count, publisher.size) == (0, 0)
 
 
-async def test_many_messages_share_an_atomic_batch_that_is_opened_with_the_first() -> None:
-    bus = FakeBus()
-    publisher = Publisher(bus)
-    early = submit(publisher, 10)
-    await turn()
-    assert [headers["Nats-Batch-Sequence"] for _, _, headers, _ in bus.written] == ["1"]
-    late = publisher.submit(message("late"))
-    await turn()
-    bus.reply(0, OPENED)
-    headers = [headers for _, _, headers, _ in bus.written]
-    assert [int(one["Nats-Batch-Sequence"]) for one in headers] == list(range(1, 12))
-    assert len({one["Nats-Batch-Id"] for one in headers}) == 1
-    assert ["Nats-Batch-Commit" in one for one in headers] == [False] * 10 + [True]
-    assert [bool(reply) for _, reply, _, _ in bus.written] == [True] + [False] * 9 + [True]
-    assert not any(entry.durable.done() for entry in [*early, late])
-    bus.reply(-1)
-    await asyncio.gather(*(entry.durable for entry in [*early, late]))
-
-
-async def test_the_next_batch_is_opened_while_the_last_one_is_committed() -> None:
-    bus = FakeBus()
-    publisher = Publisher(bus)
-    submit(publisher, 10)
-    await turn()
-    bus.reply(0, OPENED)
-    submit(publisher, 10)
-    await turn()
-    assert len(bus.written) == 11
-    assert bus.written[10][2]["Nats-Batch-Id"] != bus.written[9][2]["Nats-Batch-Id"]
-
-
-async def test_a_batch_that_has_stayed_alone_is_committed_without_another_message() -> None:
-    bus = FakeBus()
-    publisher = Publisher(bus)
-    entries = submit(publisher, module.SMALLEST_BATCH)
-    await turn()
-    publisher._waiting.clear()
-    bus.reply(0, OPENED)
-    assert bus.written[1][2]["Nats-Batch-Commit"] == "eob"
-    assert bus.written[1][3] == b""
-    bus.reply(1)
-    await entries[0].durable
-
-
-async def test_a_refused_batch_is_sent_again_message_by_message() -> None:
+async def test_events_of_one_turn_travel_in_one_message() -> None:
     bus = FakeBus()
     publisher = Publisher(bus)
     entries = submit(publisher, 10)
     await turn()
-    bus.reply(0, OPENED)
-    bus.reply(9, DUPLICATE)
-    await turn()
-    assert bus.ids()[10:] == [f"m{number}" for number in range(10)]
-    assert "Nats-Batch-Id" not in bus.written[10][2]
-    for index in range(10, 20):
-        bus.reply(index, b'{"stream":"P","seq":1,"duplicate":true}')
+    [(subject, _, headers, _)] = bus.written
+    assert subject == "affiant.x"
+    assert headers["content-type"] == "application/cloudevents-batch+json"
+    assert bus.events(0) == [b'{"n":%d}' % number for number in range(10)]
+    assert not any(entry.durable.done() for entry in entries)
+    bus.reply(0)
     await asyncio.gather(*(entry.durable for entry in entries))
 
 
-async def test_a_stream_that_takes_no_batches_gets_single_messages_from_then_on() -> None:
+async def test_what_comes_while_a_message_is_on_its_way_collects_for_the_next() -> None:
+    bus = FakeBus()
+    publisher = Publisher(bus)
+    first = publisher.submit(message("a"))
+    await turn()
+    late = submit(publisher, 5)
+    await turn()
+    assert len(bus.written) == 1
+    bus.reply(0)
+    await turn()
+    assert first.durable.done()
+    assert len(bus.events(1)) == 5
+    bus.reply(1)
+    await asyncio.gather(*(entry.durable for entry in late))
+
+
+async def test_a_slow_acknowledgement_does_not_hold_up_the_next_message() -> None:
+    bus = FakeBus()
+    publisher = Publisher(bus)
+    submit(publisher, 2)
+    await turn()
+    submit(publisher, 3)
+    await asyncio.sleep(3 * module.PATIENCE_SECONDS)
+    assert [len(bus.events(index)) for index in range(2)] == [2, 3]
+
+
+async def test_a_message_holds_no_more_events_than_a_stream_takes_well() -> None:
+    bus = FakeBus()
+    publisher = Publisher(bus)
+    for number in range(3):
+        publisher.submit(message(f"large{number}", b'"' + b"x" * 300_000 + b'"'))
+    submit(publisher, 300)
+    await turn()
+    while publisher.count:
+        bus.acknowledge(len(bus.written) - 1)
+        await turn()
+    assert max(len(body) for _, _, _, body in bus.written) < 600_000
+    assert [len(bus.events(index)) for index in range(3)] == [1, 1, 200]
+    assert sum(len(bus.events(index)) for index in range(len(bus.written))) == 303
+
+
+async def test_events_of_two_subjects_never_share_a_message() -> None:
+    bus = FakeBus()
+    publisher = Publisher(bus)
+    submit(publisher, 2)
+    publisher.submit(Message("affiant.y", b"{}", {"Nats-Msg-Id": "other"}, "other"))
+    await turn()
+    bus.reply(0)
+    await turn()
+    assert [subject for subject, _, _, _ in bus.written] == ["affiant.x", "affiant.y"]
+
+
+async def test_the_same_events_are_sent_again_under_the_same_message_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TICK_SECONDS", 0.001)
     bus = FakeBus()
     publisher = Publisher(bus)
     submit(publisher, 10)
     await turn()
-    bus.reply(0, DISABLED)
-    await turn()
-    assert sorted(bus.ids()[1:]) == sorted(f"m{number}" for number in range(10))
-    assert not any("Nats-Batch-Id" in headers for _, _, headers, _ in bus.written[1:])
-
-
-async def test_a_server_that_does_not_know_batches_gets_single_messages_from_then_on() -> None:
-    bus = FakeBus()
-    publisher = Publisher(bus)
-    entries = submit(publisher, 10)
-    await turn()
-    bus.reply(0)
-    await turn()
-    assert entries[0].durable.done()
-    assert bus.ids()[1:] == [f"m{number}" for number in range(1, 10)]
+    bus.reply(0, FULL)
+    submit(publisher, 2)
+    await asyncio.sleep(0.15)
+    ids = bus.ids()
+    assert ids.count(ids[0]) == 2
+    assert bus.events(ids.index(ids[0], 1)) == bus.events(0)
 
 
 @pytest.mark.parametrize("answer", [(FULL, ""), (b"", "503"), (b"nonsense", ""), (b"{}", "")])
@@ -149,14 +145,16 @@ async def test_what_was_under_way_when_the_connection_broke_is_sent_again() -> N
     publisher = Publisher(bus)
     entries = submit(publisher, 10)
     await turn()
-    bus.reply(0, OPENED)
     bus.lose()
     more = publisher.submit(message("more"))
     await turn()
-    assert len(bus.written) == 10
+    assert len(bus.written) == 1
     bus.come_back()
     await turn()
-    bus.acknowledge(10)
+    assert bus.ids()[0] == bus.ids()[1]
+    bus.acknowledge(1)
+    await turn()
+    bus.acknowledge(2)
     await asyncio.gather(*(entry.durable for entry in [*entries, more]))
 
 
@@ -201,7 +199,6 @@ async def test_flush_waits_and_returns_what_is_left() -> None:
     assert await publisher.flush(0.01) == []
     submit(publisher, 8)
     await turn()
-    bus.reply(0, OPENED)
     publisher.submit(message("late"))
     left = await publisher.flush(0.01)
     assert sorted(one.id for one in left) == sorted(["late", *(f"m{number}" for number in range(8))])

@@ -104,9 +104,11 @@ async def test_the_file_is_carried_to_the_bus_and_then_removed(tmp_path: Path) -
     buffer, publisher = make_buffer(tmp_path, bus)
     work = [asyncio.create_task(buffer.run()), asyncio.create_task(acknowledge(bus))]
     for _ in range(20):  # while it is carried away more comes in
-        await asyncio.gather(*(buffer.append(message(str(number))) for number in range(50)))
+        await asyncio.gather(*(buffer.append(message(str(number), b'"%d"' % number)) for number in range(50)))
     assert await buffer.flush(5)
-    assert set(bus.ids()) == {str(number) for number in range(50)}
+    carried = [event for index in range(len(bus.written)) for event in bus.events(index)]
+    assert carried.count(b'"49"') == 20
+    assert len(carried) == 1000
     assert (publisher.count, buffer.messages, contents(tmp_path)) == (0, 0, b"")
     for task in work:
         task.cancel()

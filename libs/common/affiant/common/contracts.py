@@ -81,7 +81,9 @@ def asyncapi() -> dict[str, Any]:
             "title": "Affiant",
             "version": "1.0.0",
             "description": "Events between the registry, the deployer, the model servers, the explainer, the "
-            "auditor and other systems. Each message is a CloudEvent 1.0 in structured JSON.",
+            "auditor and other systems. Each message is a CloudEvent 1.0 in structured JSON. Events of one subject "
+            "that become known together may share a message, in the JSON batch format: content-type "
+            f"{wire.BATCH_CONTENT_TYPE}, an array of at most {wire.MAX_BATCH_EVENTS} of the documents described here.",
             "license": {"name": "Apache-2.0"},
         },
         "defaultContentType": wire.CONTENT_TYPE,

@@ -75,18 +75,20 @@ async def _receive(message: NatsMessage, durable: bus.Durable, table: Mapping[ty
 async def _settle(
     message: NatsMessage, durable: bus.Durable, table: Mapping[type[Event], Handler], deliveries: int
 ) -> None:
-    """Handle a message or set it aside; it may be acked when this returns, and is to come again when it raises."""
+    """Handle each event of a message or set it aside; the message may be acked when this returns, and is to come
+    again when it raises. Then what was handled is handled again: handlers know an event by its id."""
     raw = message.raw_message
-    try:
-        await _dispatch(wire.decode(raw.subject, raw.data, raw.headers), table)
-    except Refused as reason:
-        await _set_aside(message, durable, str(reason), deliveries)
-    except Exception as error:
-        if deliveries < GIVE_UP_AFTER:
-            raise
-        await _set_aside(message, durable, f"{type(error).__name__}: {error}", deliveries)
-    else:
-        _handled.labels(durable.name, "done").inc()
+    for place, single in enumerate(wire.unbatched(raw.data, raw.headers)):
+        try:
+            await _dispatch(wire.decode(raw.subject, single.body, single.headers), table)
+        except Refused as reason:
+            await _set_aside(message, place, single, durable, str(reason), deliveries)
+        except Exception as error:
+            if deliveries < GIVE_UP_AFTER:
+                raise
+            await _set_aside(message, place, single, durable, f"{type(error).__name__}: {error}", deliveries)
+        else:
+            _handled.labels(durable.name, "done").inc()
 
 
 async def _dispatch(envelope: wire.Envelope, table: Mapping[type[Event], Handler]) -> None:
@@ -97,18 +99,20 @@ async def _dispatch(envelope: wire.Envelope, table: Mapping[type[Event], Handler
         await handler(envelope.event, envelope)
 
 
-async def _set_aside(message: NatsMessage, durable: bus.Durable, reason: str, deliveries: int) -> None:
+async def _set_aside(
+    message: NatsMessage, place: int, single: wire.Single, durable: bus.Durable, reason: str, deliveries: int
+) -> None:
     raw = message.raw_message
     js: JetStreamContext = raw._client.jetstream()
     await set_aside(
         js,
         durable,
         subject=raw.subject,
-        body=raw.data,
-        headers=raw.headers,
+        body=single.body,
+        headers=single.headers,
         reason=reason,
         deliveries=deliveries,
-        key=f"{raw.metadata.stream}.{raw.metadata.sequence.stream}",
+        key=f"{raw.metadata.stream}.{raw.metadata.sequence.stream}.{place}",
     )
 
 
@@ -125,7 +129,8 @@ async def set_aside(
 ) -> None:
     """Keep a message as a dead letter: `affiant.dead.<durable>`, the body as it was, the story in the headers.
 
-    `key` (stream and sequence of the original) makes setting aside the same message twice one dead letter.
+    `key` (stream and sequence of the original, and the event's place in it) makes setting aside the same event twice
+    one dead letter.
     Returns once the stream has it; raises what nats-py raises when it has not.
     """
     given = {name.lower(): value for name, value in (headers or {}).items()}

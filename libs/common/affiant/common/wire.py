@@ -4,12 +4,17 @@ We write structured mode: one JSON document, one string of bytes that can be has
 `content-type: application/cloudevents+json`. We read structured mode, binary mode (`ce-*` headers) and plain JSON
 (the type is then the subject, the id the `Nats-Msg-Id`).
 
-CloudEvents: https://github.com/cloudevents/spec (1.0.2); NATS binding, both versions.
+Events of one subject that become known together may travel together, in the JSON batch format: an array of structured
+events, `content-type: application/cloudevents-batch+json`. `unbatched` takes such a message apart again; each event
+in it is an event like any other, with its own bytes.
+
+CloudEvents: https://github.com/cloudevents/spec (1.0.2), JSON format sections 3 and 4; NATS binding, both versions.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -20,6 +25,9 @@ from affiant.common.errors import Refused
 from affiant.common.events import BY_TYPE, OUTSIDE, Event, PredictionLogged, type_of
 
 CONTENT_TYPE = "application/cloudevents+json"
+BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
+MAX_BATCH_EVENTS = 1_000
+"""A mebibyte of `[0,0,0…]` must not become half a million dead letters."""
 MAX_EVENT_BYTES = 1_000_000
 """nats-server refuses messages over 1 MiB by default; some room is left for headers."""
 
@@ -43,6 +51,13 @@ class Envelope(Struct, frozen=True):
     event: Event | None
     body: bytes
     traceparent: str = ""
+
+
+class Single(Struct, frozen=True):
+    """One event of a message, as if it had come in a message of its own."""
+
+    body: bytes
+    headers: Mapping[str, str] | None
 
 
 class _Out(Struct, omit_defaults=True):
@@ -71,6 +86,7 @@ _OUR_SOURCES = "affiant://"
 
 _encoder = msgspec.json.Encoder()
 _envelope_decoder = msgspec.json.Decoder(_In)
+_batch_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _decoders: dict[str, msgspec.json.Decoder[Event]] = {
     kind: msgspec.json.Decoder(event) for kind, event in BY_TYPE.items()
 }
@@ -108,6 +124,44 @@ def encode(event: Event, *, owner: str, id: str = "", time: str = "", traceparen
     return Message(f"{kind}.{model}" if event.per_model else kind, body, headers, message_id)
 
 
+def batched(messages: Sequence[Message]) -> Message:
+    """One message that holds all of `messages`, which have one subject and are structured; alone, one stays as it is.
+
+    Its id is made from theirs, so that the same batch sent again is recognised as the same.
+    """
+    if len(messages) == 1:
+        return messages[0]
+    # Of what duplicates of each are recognised by: who cannot know those cannot know this one.
+    message_ids = "\n".join(message.headers["Nats-Msg-Id"] for message in messages)
+    batch_id = f"batch.{hashlib.sha256(message_ids.encode()).hexdigest()}"
+    body = b"[" + b",".join(message.body for message in messages) + b"]"
+    headers = {"content-type": BATCH_CONTENT_TYPE, "Nats-Msg-Id": batch_id}
+    return Message(messages[0].subject, body, headers, batch_id)
+
+
+def unbatched(body: bytes, headers: Mapping[str, str] | None) -> list[Single]:
+    """The events that a message holds, each for `decode`. A message that is no batch holds one: itself.
+
+    So does one that says it is a batch and is none: decoding it will say why it is refused.
+    """
+    if not _content_type(headers).startswith(BATCH_CONTENT_TYPE):
+        return [Single(body, headers)]
+    try:
+        events = _batch_decoder.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return [Single(body, headers)]
+    if len(events) > MAX_BATCH_EVENTS:
+        return [Single(body, headers)]
+    return [Single(bytes(event), {"content-type": CONTENT_TYPE}) for event in events]
+
+
+def _content_type(headers: Mapping[str, str] | None) -> str:
+    for name, value in (headers or {}).items():
+        if name.lower() == "content-type":
+            return value
+    return ""
+
+
 def decode(subject: str, body: bytes, headers: Mapping[str, str] | None) -> Envelope:
     """The event in a message. Raises `Refused` with the reason when it is malformed.
 
@@ -142,6 +196,8 @@ def _parts(subject: str, body: bytes, headers: Mapping[str, str]) -> _In:
     content_type = headers.get("content-type", "")
     if content_type.startswith(CONTENT_TYPE):
         return _structured(body)
+    if content_type.startswith(BATCH_CONTENT_TYPE):
+        raise Refused(f"a batch of CloudEvents is a JSON array of at most {MAX_BATCH_EVENTS} events; this is not")
     if "ce-id" in headers:
         return _binary(body, headers)
     if _looks_structured(body):

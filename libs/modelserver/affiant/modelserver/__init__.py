@@ -7,7 +7,7 @@ api          HTTP in: an ASGI callable that routes, reads and answers
 control      the Unix socket of the deployer: status, drain, listener
 inference    the one action: number a request, predict, log, answer
 audit        when a record counts as kept: `acked` or `buffered`
-publisher    JetStream with group commit in atomic batches
+publisher    JetStream with group commit: what comes together travels together
 wal          the local write-ahead file
 connection   the connection to the bus
 model        loads and runs the ONNX model

@@ -12,6 +12,7 @@ from affiant.cli.connection import connected, wait_for
 from affiant.cli.references import names
 from affiant.cli.session import Session, command
 from affiant.cli.views import events as views
+from affiant.common import wire
 from affiant.common.errors import Problem
 from affiant.common.events import EVENTS
 
@@ -56,7 +57,9 @@ async def _follow(session: Session, model: str, wanted: frozenset[str], count: i
             message = await arrived.get()
             if message is None:
                 raise Problem("the bus is away", status=503, hint="affiant doctor")
-            shown += _show(session, message, model, wanted)
+            for single in wire.unbatched(message.data, message.headers):
+                if count is None or shown < count:
+                    shown += _show(session, message.subject, single, model, wanted)
         watching.cancel()
 
 
@@ -67,8 +70,8 @@ async def _end_with(client: Any, arrived: asyncio.Queue[Msg | None]) -> None:
     await arrived.put(None)
 
 
-def _show(session: Session, message: Msg, model: str, wanted: frozenset[str]) -> bool:
-    seen = views.Seen.of(message.subject, message.data, message.headers)
+def _show(session: Session, subject: str, event: wire.Single, model: str, wanted: frozenset[str]) -> bool:
+    seen = views.Seen.of(subject, event.body, event.headers)
     if (wanted and seen.name not in wanted) or (model and seen.model != model):
         return False
     session.line(seen.data(), seen.line())

@@ -16,7 +16,7 @@ Identity = tuple[str, bool]
 
 @dataclass(frozen=True, slots=True)
 class Arrival:
-    """One message as it came. `stream` and `sequence` say where the bus keeps it."""
+    """One event as it came. The bus keeps its message in `stream` at `sequence`; `place` is the event's place in it."""
 
     subject: str
     body: bytes
@@ -24,6 +24,7 @@ class Arrival:
     durable: str
     stream: str
     sequence: int
+    place: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,6 +49,7 @@ class Intake:
         self._batch = batch
         self._linger = linger
         self._waiting: deque[Held] = deque()
+        self._waiting_events = 0
         self._arrived = asyncio.Event()
         self._full = asyncio.Event()
         self._pulls = {durable.name: Pull(nats, durable, 3 * batch, self._deliver) for durable in SOURCES}
@@ -88,8 +89,9 @@ class Intake:
 
     def _deliver(self, held: Held) -> None:
         self._waiting.append(held)
+        self._waiting_events += len(held.arrivals)
         self._arrived.set()
-        if len(self._waiting) >= self._batch:
+        if self._waiting_events >= self._batch:
             self._full.set()
 
     async def _gather(self) -> list[Held]:
@@ -100,10 +102,20 @@ class Intake:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._arrived.wait(), 1.0)
         self._full.clear()
-        if 0 < len(self._waiting) < self._batch:
+        if self._waiting and self._waiting_events < self._batch:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._full.wait(), self._linger)
-        return [self._waiting.popleft() for _ in range(min(self._batch, len(self._waiting)))]
+        return self._take()
+
+    def _take(self) -> list[Held]:
+        """The messages that have waited longest, until they hold a batch of events."""
+        taken: list[Held] = []
+        events = 0
+        while self._waiting and events < self._batch:
+            taken.append(self._waiting.popleft())
+            events += len(taken[-1].arrivals)
+        self._waiting_events -= events
+        return taken
 
     async def _ask(self) -> None:
         for pull in self._pulls.values():
@@ -112,11 +124,11 @@ class Intake:
                 await pull.ask()
 
     async def _keep(self, batch: list[Held]) -> None:
-        outcome = await self._until_durable([held.arrival for held in batch])
+        outcome = await self._until_durable([arrival for held in batch for arrival in held.arrivals])
         refused = await self._set_aside(outcome.faults)
         for held in batch:
-            self._pulls[held.arrival.durable].release(held)
-            if id(held.arrival) not in refused:
+            self._pulls[held.durable].release(held)
+            if not any(id(arrival) in refused for arrival in held.arrivals):
                 await self._ack(held)
         metrics.count(outcome)
 
@@ -187,7 +199,7 @@ class Intake:
             body=arrival.body,
             headers=arrival.headers,
             reason=fault.reason,
-            key=f"{arrival.stream}.{arrival.sequence}",
+            key=f"{arrival.stream}.{arrival.sequence}.{arrival.place}",
         )
 
     async def _ack(self, held: Held) -> None:

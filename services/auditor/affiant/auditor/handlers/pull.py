@@ -18,7 +18,7 @@ from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from affiant.auditor.domain.arrival import Arrival
-from affiant.common import bus
+from affiant.common import bus, wire
 
 log = structlog.get_logger(__name__)
 
@@ -33,11 +33,14 @@ _ENDED = {"404", "408", "409"}
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A message that was delivered and is not acked yet. `stored_at`: when the bus took it, seconds since 1970."""
+    """A message that was delivered and is not acked yet, with the events in it. `stored_at`: when the bus took it,
+    seconds since 1970; `size`: its bytes."""
 
-    arrival: Arrival
+    arrivals: tuple[Arrival, ...]
+    durable: str
     reply: str
     stored_at: float
+    size: int
 
 
 class Pull:
@@ -86,7 +89,7 @@ class Pull:
     def release(self, held: Held) -> None:
         """This message is acked, or will be delivered again."""
         if self.held.pop(held.reply, None) is not None:
-            self._held_bytes -= len(held.arrival.body)
+            self._held_bytes -= held.size
 
     async def _receive(self, message: Msg) -> None:
         if not message.reply:
@@ -97,14 +100,17 @@ class Pull:
         # before the stream (ADR-15 of nats-architecture-and-design).
         shift = 0 if len(tokens) == 9 else 2
         sequence, nanoseconds = int(tokens[5 + shift]), int(tokens[7 + shift])
-        arrival = Arrival(
-            message.subject, message.data, message.headers, self.durable.name, self.durable.stream, sequence
+        arrivals = tuple(
+            Arrival(
+                message.subject, single.body, single.headers, self.durable.name, self.durable.stream, sequence, place
+            )
+            for place, single in enumerate(wire.unbatched(message.data, message.headers))
         )
-        held = Held(arrival, message.reply, nanoseconds / 1e9)
+        held = Held(arrivals, self.durable.name, message.reply, nanoseconds / 1e9, len(message.data))
         self._expected -= 1
         self.last_stored_at = held.stored_at
         self.held[held.reply] = held
-        self._held_bytes += len(message.data)
+        self._held_bytes += held.size
         self._deliver(held)
 
     def _take_status(self, message: Msg) -> None:
