@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import sqlite3
 from collections.abc import AsyncIterator
 from hashlib import sha256
 from pathlib import Path
@@ -116,3 +117,38 @@ async def test_openapi_names_every_answer(auditor: Auditor) -> None:
     document = (await auditor.get("/openapi.json")).json()
     assert {path for path in document["paths"] if path.startswith("/v1")} >= {"/v1/predictions", "/v1/fairness"}
     assert "PredictionView" in document["components"]["schemas"]
+
+
+def alter(auditor: Auditor, statement: str, *values: object) -> None:
+    """Change the store behind the running auditor's back."""
+    with sqlite3.connect(auditor.data / "audit.db", timeout=5) as connection:
+        assert connection.execute(statement, values).rowcount == 1
+    connection.close()
+
+
+async def test_one_byte_that_was_changed_by_hand_is_named_by_its_entry(auditor: Auditor, denied: str) -> None:
+    whole = (await auditor.get("/v1/integrity")).json()
+    assert (whole["intact"], whole["checked"], whole["size"], whole["checkpoint_size"]) == (True, 11, 11, 11)
+    [(index, body)] = auditor.rows(
+        f"SELECT idx, body FROM entries WHERE event_id = '{denied}' AND type LIKE '%logged%'"
+    )
+    forged = body.replace(b'"labels":["no"]', b'"labels":["na"]')
+    assert forged != body
+    alter(auditor, "UPDATE entries SET body = ? WHERE idx = ?", forged, index)
+    for path in (f"/v1/predictions/{denied}", f"/v1/predictions/{denied}/proof"):
+        answer = await auditor.get(path)
+        assert answer.status_code == 500
+        assert f"entry {index} of the log was altered" in answer.json()["error"]
+        assert "evidence" in answer.json()["hint"]
+    found = (await auditor.get("/v1/integrity")).json()
+    assert (found["intact"], [one["index"] for one in found["damage"]]) == (False, [index])
+    assert "an entry of the log was altered" in auditor.log()
+
+
+async def test_a_row_that_was_deleted_is_named_by_its_entry(auditor: Auditor, denied: str) -> None:
+    [(index,)] = auditor.rows(f"SELECT idx FROM entries WHERE event_id = '{denied}' AND type LIKE '%logged%'")
+    alter(auditor, "DELETE FROM entries WHERE idx = ?", index)
+    answer = await auditor.get(f"/v1/predictions/{denied}")
+    assert (answer.status_code, f"entry {index} of the log was altered" in answer.json()["error"]) == (500, True)
+    found = (await auditor.get("/v1/integrity")).json()
+    assert [one["said"] for one in found["damage"]] == [f"entry {index} of the log was altered: it was removed"]

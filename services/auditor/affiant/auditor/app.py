@@ -10,6 +10,7 @@ from pathlib import Path
 from faststream.nats import NatsRouter
 
 from affiant.auditor.actions.checkpoints import Checkpoints
+from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
@@ -59,7 +60,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         away = [f"the store is away: {intake.away}" for intake in intakes if intake.away]
         return [*away, *[reason for reason in (signing.fault, signing.unwitnessed) if reason]]
 
-    api = make_api(lookup, Prover(lookup, signing), measure)
+    api = make_api(lookup, Prover(lookup, signing), measure, Inspector(lookup, signing))
     return Service("auditor", settings, NatsRouter(), api, lifespan, ready)
 
 

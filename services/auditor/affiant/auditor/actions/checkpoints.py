@@ -48,10 +48,24 @@ class Checkpoints:
         Raises `Problem` when the key is gone, or when the log goes by another name now.
         """
         self._made = await self._writer.write(partial(_signer, settings=self._settings))
+        await self.hold()
+
+    async def hold(self) -> str:
+        """Hold the log against the newest checkpoints, the store's and the witness's; why it contradicts one, if so.
+
+        From then on nothing is signed until a new start.
+        """
         sworn = await asyncio.to_thread(self._sworn_elsewhere)
-        self.fault = await self._writer.write(partial(_contradiction, elsewhere=sworn))
-        if self.fault:
-            log.error("this log contradicts its own checkpoints; signing nothing", reason=self.fault)
+        found = await self._writer.write(partial(_contradiction, elsewhere=sworn))
+        if found and not self.fault:
+            self.fault = found
+            log.error("this log contradicts its own checkpoints; signing nothing", reason=found)
+        return self.fault
+
+    def vouches(self, signed: checkpoints.Signed) -> bool:
+        """Whether a stored checkpoint is one that this log's key signed."""
+        said = checkpoint.Checkpoint(self._signer.origin, signed.size, signed.root).text()
+        return signed.note.startswith(said + "\n") and self._signer.has_signed(signed.note)
 
     @property
     def verifier_key(self) -> str:
@@ -82,7 +96,8 @@ class Checkpoints:
         Nothing is signed that contradicts an older checkpoint (C2SP tlog-checkpoint forbids it): then the last good
         one is answered.
         """
-        if self.fault:
+        # Held again each time: what is altered while the auditor runs must not be signed over.
+        if await self.hold():
             return await self._writer.write(checkpoints.last)
         async with self._signing:
             signed = await self._writer.write(partial(_sign, signer=self._signer))

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from affiant.auditor.actions import sworn
 from affiant.auditor.actions.project import decode
 from affiant.auditor.domain.rows import utc
 from affiant.auditor.domain.sequences import gaps
@@ -29,7 +30,7 @@ from affiant.auditor.domain.views import (
     Summary,
 )
 from affiant.auditor.log import proofs, tiles
-from affiant.auditor.store import entries, facts, projections, queries
+from affiant.auditor.store import entries, facts, holes, projections, queries
 from affiant.auditor.store.database import Database, StoreAway
 from affiant.common.errors import NotFound, Problem, Refused, Unavailable
 from affiant.common.events import PredictionLogged
@@ -105,16 +106,33 @@ def data_of(entry: entries.Entry) -> dict[str, Any] | None:
 
 def _prediction(connection: Connection, prediction_id: str) -> tuple[entries.Entry, list[EventLine], list[EventLine]]:
     entry = entries.by_event(connection, prediction_id)
+    if entry is None:
+        _refuse_with_holes(connection)
+    else:
+        sworn.check(connection, entry)
     event = decode(entry) if entry else None
     if entry is None or not isinstance(event, PredictionLogged):
         raise NotFound(f"no prediction {prediction_id} is on record", hint="GET /v1/predictions lists them")
+    if not holes.projected(connection, "predictions", entry.idx, entry.idx + 1):
+        raise sworn.altered(entry.idx, "its row in the table of predictions was removed")
     explained = _lines(connection, queries.explanations(connection, prediction_id))
     told = _lines(connection, queries.lifecycle(connection, event.model))
     return entry, explained, [line for line in told if line.event and line.event.get("version") == event.version]
 
 
+def _refuse_with_holes(connection: Connection) -> None:
+    """An id that is not found is unknown only in a log without holes: the entry may be the one that is gone."""
+    missing = holes.first_missing(connection, facts.number(connection, facts.SIZE))
+    if missing is not None:
+        raise sworn.altered(missing, f"{sworn.REMOVED}; it may be what was asked for")
+
+
 def _lines(connection: Connection, indexes: list[int]) -> list[EventLine]:
     by_index = {entry.idx: entry for entry in entries.of(connection, indexes)}
+    for index in indexes:
+        if index not in by_index:
+            raise sworn.altered(index, sworn.REMOVED)
+        sworn.check(connection, by_index[index])
     ordered = [by_index[index] for index in indexes]
     return [
         EventLine(one.idx, one.event_id, one.type, one.source, one.time, one.audited_at, data_of(one))

@@ -5,15 +5,19 @@ from __future__ import annotations
 import base64
 from sqlite3 import Connection
 
+import structlog
+
 from affiant.auditor.actions.checkpoints import Checkpoints, reader
 from affiant.auditor.actions.look import Lookup, data_of
-from affiant.auditor.domain.leaf import Leaf, canonical
+from affiant.auditor.actions.sworn import ADVICE, altered, leaf_of
 from affiant.auditor.domain.views import PredictionView, Proof
 from affiant.auditor.log import proofs
 from affiant.auditor.log.hashing import leaf_hash
 from affiant.auditor.store import checkpoints, entries
 from affiant.auditor.store.database import StoreAway
-from affiant.common.errors import NotFound, Unavailable
+from affiant.common.errors import NotFound, Problem, Unavailable
+
+log = structlog.get_logger(__name__)
 
 
 class Prover:
@@ -57,6 +61,10 @@ class Prover:
             signed = await self._sign()
         if signed is None or signed.size <= entry.idx:
             raise Unavailable("no checkpoint can be signed over this entry", hint="GET /readyz says why")
+        if not self._signing.vouches(signed):
+            words = f"the checkpoint over {signed.size} entries was altered: its signature is not the log's"
+            log.error("a checkpoint was altered", size=signed.size)
+            raise Problem(words, status=500, hint=ADVICE)
         covering = signed
         return await self._lookup.ask(lambda connection: self._proof(connection, entry, covering))
 
@@ -69,6 +77,8 @@ class Prover:
     def _proof(self, connection: Connection, entry: entries.Entry, signed: checkpoints.Signed) -> Proof:
         leaf = leaf_of(entry)
         path = proofs.inclusion(entry.idx, signed.size, reader(connection))
+        if proofs.climb(entry.idx, signed.size, leaf_hash(leaf), path) != signed.root:
+            raise altered(entry.idx, f"the tree does not lead from it to the root signed over {signed.size} entries")
         return Proof(
             index=entry.idx,
             size=signed.size,
@@ -81,18 +91,3 @@ class Prover:
             salt=None if entry.salt is None else entry.salt.hex(),
             payload=None if entry.body is None else base64.b64encode(entry.body).decode(),
         )
-
-
-def leaf_of(entry: entries.Entry) -> bytes:
-    """The canonical leaf of a stored entry."""
-    return canonical(
-        Leaf(
-            audited_at=entry.audited_at,
-            event_id=entry.event_id,
-            payload=entry.payload_hash.hex(),
-            source=entry.source,
-            subject=entry.subject,
-            time=entry.time,
-            type=entry.type,
-        )
-    )

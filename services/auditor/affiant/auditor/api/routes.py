@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import PlainTextResponse
 
+from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
@@ -19,7 +20,7 @@ Version = Annotated[int | None, Query(ge=1, lt=2**31)]
 Moment = Annotated[str | None, Query(description="RFC 3339, with a time zone")]
 
 
-def make_api(lookup: Lookup, prover: Prover, measure: Measure) -> APIRouter:
+def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspector) -> APIRouter:
     """The routes. Whoever has any role may read."""
     api = APIRouter(prefix="/v1", dependencies=[Depends(needs(*ROLES))])
     _add_predictions(api, lookup, prover)
@@ -29,6 +30,11 @@ def make_api(lookup: Lookup, prover: Prover, measure: Measure) -> APIRouter:
     async def checkpoint() -> str:
         """The newest checkpoint: a C2SP signed note."""
         return await prover.checkpoint()
+
+    @api.get("/integrity")
+    async def integrity() -> views.Integrity:
+        """The stored entries held against the tree and the signed checkpoints: all, or the newest and a sample."""
+        return await inspector.look()
 
     @api.get("/lifecycle")
     async def lifecycle(model: Model = None) -> views.Lifecycle:

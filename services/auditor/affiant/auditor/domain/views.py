@@ -188,3 +188,26 @@ class Quarantine:
     """The newest quarantined messages, newest first."""
 
     messages: list[QuarantinedLine]
+
+
+@dataclass(frozen=True)
+class Damage:
+    """Something in the store that is not what was sworn to; `index` is null where it concerns the whole log."""
+
+    index: int | None
+    said: str
+
+
+@dataclass(frozen=True)
+class Integrity:
+    """The store held against its checkpoints: `checked` of `size` entries, and the tree up to the root that was signed
+    over `checkpoint_size` of them. `damage` holds the first pieces, those of the whole log before single entries.
+    """
+
+    intact: bool
+    size: int
+    checked: int
+    checkpoint_size: int
+    root: str
+    advice: str
+    damage: list[Damage]

@@ -13,6 +13,7 @@ from base64 import b64decode, b64encode
 from dataclasses import dataclass
 from hashlib import sha256
 
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 ED25519 = b"\x01"
@@ -46,6 +47,16 @@ class Signer:
         text = Checkpoint(self.origin, size, root).text()
         signature = b64encode(self._key_id + self._key.sign(text.encode())).decode()
         return f"{text}\n— {self.origin} {signature}\n"
+
+    def has_signed(self, note: str) -> bool:
+        """Whether the note's last signature is this key's over this note's text."""
+        text, _, signature = note.rpartition("\n\n")
+        try:
+            given = b64decode(signature.split()[-1], validate=True)[len(self._key_id) :]
+            self._key.public_key().verify(given, f"{text}\n".encode())
+        except (InvalidSignature, ValueError, IndexError):
+            return False
+        return True
 
     @property
     def verifier_key(self) -> str:

@@ -5,6 +5,8 @@ Each function is given a reader of full subtrees (`tiles.nodes`) and reads O(log
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from affiant.auditor.log.hashing import EMPTY_ROOT, node_hash
 from affiant.auditor.log.tiles import ReadNode
 
@@ -64,3 +66,13 @@ def _consistency(first: int, low: int, high: int, node: ReadNode, *, whole: bool
 def _split(width: int) -> int:
     """The largest power of two below `width`."""
     return 1 << ((width - 1).bit_length() - 1)
+
+
+def climb(index: int, size: int, leaf: bytes, path: Sequence[bytes]) -> bytes:
+    """The root that `path` leads to from the leaf hash of entry `index`; `path` as long as `inclusion` made it."""
+    if size == 1:
+        return leaf
+    middle, sibling = _split(size), path[-1]
+    if index < middle:
+        return node_hash(climb(index, middle, leaf, path[:-1]), sibling)
+    return node_hash(sibling, climb(index - middle, size - middle, leaf, path[:-1]))

@@ -73,6 +73,12 @@ def of(connection: Connection, indexes: Sequence[int]) -> list[Entry]:
     return [Entry(*row) for row in rows]
 
 
+def between(connection: Connection, low: int, high: int) -> list[Entry]:
+    """The entries from place `low` to below `high` that are there, in the order of the log."""
+    query = f"SELECT {_COLUMNS} FROM entries WHERE idx >= ? AND idx < ? ORDER BY idx"
+    return [Entry(*row) for row in connection.execute(query, (low, high))]
+
+
 def tile(connection: Connection, level: int, position: int) -> bytes:
     """The hashes of a tile. Raises `LookupError` where there is none."""
     row = connection.execute("SELECT hashes FROM tiles WHERE level = ? AND position = ?", (level, position)).fetchone()
