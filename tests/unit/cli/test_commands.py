@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
@@ -317,6 +319,19 @@ def test_a_secret_is_never_shown(affiant: Affiant, home: Home) -> None:
     )
     assert all(home.token(person) not in shown for person in homes.PEOPLE)
     assert all(home.password(user) not in shown for user in homes.NATS_USERS)
+
+
+def test_a_time_that_champion_shows_can_be_given_back_to_it(affiant: Affiant, services: FakeServices) -> None:
+    since = "2026-11-23T10:00:00.123456Z"
+    found = {"model": "loan", "version": 1, "alias": "champion", "digest": "sha256:0", "approved_by": "ben"}
+    services.answers["GET /v1/models/loan/champion"] = (200, found | {"by": "ben", "reason": "", "since": since})
+    done = affiant("champion", "loan")
+    shown = next(line.split("since", 1)[1].strip() for line in done.out.splitlines() if "since" in line)
+    assert datetime.fromisoformat(shown) == datetime.fromisoformat(since)
+
+    assert affiant("champion", "loan", "--at", shown).code == 0
+    [asked] = parse_qs(urlsplit(services.asked[-1].path).query)["at"]
+    assert datetime.fromisoformat(asked) == datetime.fromisoformat(since)
 
 
 def test_promoting_what_is_the_champion_already_claims_no_change(affiant: Affiant, services: FakeServices) -> None:

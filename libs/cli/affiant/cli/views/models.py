@@ -9,7 +9,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from affiant.cli.views.tables import ago, mark, pairs, plain_table, when
+from affiant.cli.views.tables import ago, exactly, mark, pairs, plain_table, when
 from affiant.common.events import ALIASES
 
 _STATES = {"serving": "green", "registered": "green", "failed": "red", "archived": "red", "deprecated": "yellow"}
@@ -102,7 +102,7 @@ def history(entries: list[dict[str, Any]]) -> RenderableType:
             if found not in (None, "", []) and name != "checks"
         ]
         said = (one["by"], one["action"], _number(one["version"]), one["reason"] or "–", "; ".join(details) or "–")
-        table.add_row(when(one["at"]), *said)
+        table.add_row(exactly(one["at"]), *said)
     return table
 
 
@@ -110,8 +110,8 @@ def champion(found: dict[str, Any], at: str | None) -> list[RenderableType]:
     """Which version an alias pointed to, and by whose word."""
     verb = "was" if at else "is"
     facts = pairs(
-        ("since", when(found["since"])),
-        ("until", when(found["until"]) if found.get("until") else None),
+        ("since", exactly(found["since"])),
+        ("until", exactly(found["until"]) if found.get("until") else None),
         ("approved by", found["approved_by"]),
         ("moved by", found["by"] + (" (rollback)" if found.get("rollback") else "")),
         ("why", found["reason"]),

@@ -35,10 +35,17 @@ def mark(text: str, style: str) -> Text:
 
 
 def when(moment: str | None) -> str:
-    """A point in time for people: local time, to the second."""
+    """A point in time for people: local time with its offset from UTC, to the second."""
     if not moment:
         return "–"
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return datetime.fromisoformat(moment).astimezone().isoformat(" ", "seconds")
+
+
+def exactly(moment: str | None) -> str:
+    """A point in time that can be given back to a command, which must find what began at it: nothing is cut off."""
+    if not moment:
+        return "–"
+    return datetime.fromisoformat(moment).astimezone().isoformat()
 
 
 def ago(moment: str | None) -> str:
