@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from examples.loan import merkle
+from affiant.cli import verifying
 from examples.loan.outcome import AnchorRule, Case, Contribution, Proof, Value, Waterfall
 from examples.loan.table import Table
 
@@ -75,7 +75,7 @@ def _proof(found: dict[str, Any], key: str) -> Proof | None:
     proof = found.get("proof")
     if not proof:
         return None
-    note = merkle.read_note(proof["checkpoint"])
+    note = verifying.read_note(proof["checkpoint"])
     return Proof(
         index=proof["index"],
         tree_size=note.size,
@@ -85,5 +85,5 @@ def _proof(found: dict[str, Any], key: str) -> Proof | None:
         origin=note.origin,
         signature=note.signature,
         checkpoint=proof["checkpoint"],
-        objection=merkle.objection(proof, found["record"]["prediction_id"], key),
+        objection=verifying.objection(proof, found["record"]["prediction_id"], key),
     )

@@ -26,6 +26,8 @@ LAG_WORTH_A_NOTE = 1_000
 DISK_PROBLEM_BYTES = 1024**3
 DISK_NOTE_BYTES = 5 * 1024**3
 STREAM_NEARLY_FULL = 0.9
+INTEGRITY_SECONDS = 120.0
+"""Tens of thousands of entries are hashed."""
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,23 @@ def of_work(home: Home) -> Iterator[Finding]:
         step = "promote another version, or affiant rollback" if failed else ""
         yield Finding("problem" if failed else "good", name, one["reason"] or one["state"], step)
     yield _record(summary)
+    yield of_integrity(services)
+
+
+def of_integrity(services: Services) -> Finding:
+    """The log as it is stored, held by the auditor against its checkpoints."""
+    try:
+        found = services.ask("auditor", "GET", "/v1/integrity", timeout=INTEGRITY_SECONDS).json()
+    except Problem as problem:
+        return Finding(
+            "problem", "log", f"not checked: {problem.message}", problem.hint or "affiant doctor, in a moment"
+        )
+    checked = f"{found['checked']:,} of {found['size']:,} entries"
+    if found["intact"]:
+        return Finding("good", "log", f"{checked} verified against the checkpoint over {found['checkpoint_size']:,}")
+    first, more = found["damage"][0]["said"], len(found["damage"]) - 1
+    said = f"{first}" + (f", and {more:,} more found" if more else "") + f" ({checked} checked)"
+    return Finding("problem", "log", said, found["advice"])
 
 
 def _record(summary: dict[str, int]) -> Finding:

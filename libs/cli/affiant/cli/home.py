@@ -71,6 +71,11 @@ class Home:
         """Where the auditor's checkpoints are kept beside its store."""
         return self.path / "auditor" / "witness"
 
+    @property
+    def log_key(self) -> Path:
+        """The public key that the auditor's checkpoints are verified with."""
+        return self.path / "auditor" / "log.vkey"
+
     def password_file(self, user: str) -> Path:
         return self.path / "secrets" / "nats" / user
 

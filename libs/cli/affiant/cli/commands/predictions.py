@@ -13,7 +13,7 @@ import httpx
 import typer
 from rich.text import Text
 
-from affiant.cli import inference, references
+from affiant.cli import inference, references, verifying
 from affiant.cli.inference import Answer, Row, Spec
 from affiant.cli.references import Reference, reference
 from affiant.cli.session import Session, command
@@ -148,10 +148,25 @@ def _ask(session: Session, client: httpx.Client, target: _Target, row: Row) -> A
 def prediction(session: Session, prediction_id: PredictionId) -> None:
     """Show the record of one prediction: what went in, what came out, why, and its proof.
 
+    The proof is verified here, from the payload's bytes to the signed root; exit code 1 where it does not verify.
+
     affiant prediction 019a2f6e-…  --as iris
     """
     found = session.services.get("auditor", f"/v1/predictions/{prediction_id}")
-    session.show(found, *views.record(found))
+    verdict = verifying.verdict(found, prediction_id, _log_key(session))
+    if not verdict.verifies:
+        # What is not sworn to is shown to nobody as a record; programs get all of it, to look into.
+        session.show(found | {"verified": asdict(verdict)}, views.verified(verdict))
+        raise typer.Exit(1)
+    session.show(found | {"verified": asdict(verdict)}, *views.record(found), views.verified(verdict))
+
+
+def _log_key(session: Session) -> str:
+    """The log's public key from the installation's folder, not from the answer that it checks; empty where unknown."""
+    try:
+        return session.home.log_key.read_text(encoding="utf-8").strip()
+    except OSError:
+        return ""
 
 
 def explain(

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from affiant.cli import inference
 from affiant.cli.inference import Answer, Spec
+from affiant.cli.verifying import Verdict
 from affiant.cli.views.events import describe
 from affiant.cli.views.explanation import anchor, waterfall
 from affiant.cli.views.tables import mark, pairs, plain_table, value, when
@@ -51,6 +52,18 @@ def record(found: dict[str, Any]) -> list[RenderableType]:
     if not explanations and logged.get("labels"):
         views.append(Text(f"\nnot explained (yet) → affiant explain {logged['prediction_id']}", style="dim"))
     return [*views, *_lineage(found["lineage"]), *_proof(found)]
+
+
+def verified(verdict: Verdict) -> RenderableType:
+    """What was checked here of the proof, or, in red, why it does not hold."""
+    if not verdict.verifies:
+        advice = "\n→ keep the store as evidence; affiant doctor checks the whole of it"
+        return Text(f"✗ DOES NOT VERIFY: {verdict.objection}", style="bold red") + Text(advice, style="cyan")
+    if verdict.signature == "verified":
+        return Text("✓ verified here: payload → leaf → root → signature", style="green")
+    return Text("✓ verified here: payload → leaf → root", style="green") + Text(
+        f"\n! signature {verdict.signature}", style="yellow"
+    )
 
 
 def _spec(found: dict[str, Any]) -> Spec | None:
@@ -134,5 +147,5 @@ def _proof(found: dict[str, Any]) -> list[RenderableType]:
         ("inclusion proof", f"{len(proof['path'])} hashes up to the root {proof['root']}"),
         ("signed by", signer),
     )
-    offline = Text("  --output json holds the whole proof, which can be verified offline", style="dim")
+    offline = Text("  --output json holds the whole proof, to verify elsewhere", style="dim")
     return [Text("\nIn the audit log", style="bold underline"), Padding(facts, (0, 0, 0, 2), expand=False), offline]
