@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Annotated
 
@@ -58,9 +59,20 @@ def root(
 def main(arguments: list[str] | None = None) -> None:
     """Carry out the command line; always ends by SystemExit. People's errors give words, never a traceback."""
     try:
+        _carry_out(arguments)
+    except BrokenPipeError:
+        # Whoever read has enough (`| head`). What is still in the buffer must not complain at the very end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+
+
+def _carry_out(arguments: list[str] | None) -> None:
+    try:
         app(arguments)
     except Problem as problem:  # from commands without a session, such as `run`
         report(problem, console(stderr=True), as_json=False)
         sys.exit(exit_code(problem))
     except KeyboardInterrupt:
         sys.exit(130)
+    finally:
+        sys.stdout.flush()

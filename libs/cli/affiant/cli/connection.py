@@ -46,17 +46,17 @@ async def connected(home: Home, user: str, url: str = "") -> AsyncIterator[Clien
             # Without these two nats-py goes on trying for two minutes before it says that nobody is there.
             max_reconnect_attempts=1,
             reconnect_time_wait=0,
-            connect_timeout=5,
+            connect_timeout=2,
             error_cb=on_error,
         )
     except (OSError, NatsError, TimeoutError) as error:
-        words = refused[-1] if refused else str(error) or type(error).__name__
+        words = next(filter(None, reversed(refused)), "") or str(error) or "no answer in time"
         raise Unavailable(f"the bus at {address} does not let {user} in: {words}", hint=NOT_RUNNING) from error
     try:
         yield client
     except (NatsError, TimeoutError) as error:
         # nats-py shows a refused permission only as a time-out; the reason came to `on_error`.
-        words = "; ".join(refused) or str(error) or "no answer in time"
+        words = "; ".join(filter(None, refused)) or str(error) or "no answer in time"
         raise Problem(f"the bus did not do it: {words}", status=503) from error
     finally:
         await client.close()

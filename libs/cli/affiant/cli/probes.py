@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import httpx
 
+TIMEOUT_SECONDS = 1.5
+"""Somebody waits, and asks five processes one after the other: together they must answer within 10 s."""
+
 
 def unready(url: str) -> list[str]:
     """Why the service at `url` is not ready, in its own words; empty when it is."""
     try:
-        answer = httpx.get(f"{url}/readyz", timeout=5)
+        answer = httpx.get(f"{url}/readyz", timeout=TIMEOUT_SECONDS)
         if answer.is_success:
             return []
         return [str(reason) for reason in answer.json()["reasons"]]
@@ -21,7 +24,7 @@ def unready(url: str) -> list[str]:
 def nats_unready(monitor: str) -> list[str]:
     """Why nats-server is not ready; empty when it is, JetStream included. `monitor` is its monitoring address."""
     try:
-        answer = httpx.get(f"{monitor}/healthz", timeout=5)
+        answer = httpx.get(f"{monitor}/healthz", timeout=TIMEOUT_SECONDS)
     except httpx.HTTPError as error:
         return [f"does not answer ({type(error).__name__})"]
     return [] if answer.is_success else [answer.text.strip()]

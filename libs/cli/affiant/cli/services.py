@@ -12,7 +12,8 @@ from affiant.cli import home as homes, record
 from affiant.cli.home import Home
 from affiant.common.errors import NotFound, Problem, Unavailable
 
-NOT_RUNNING = "is it running? look: affiant doctor; start it: affiant up"
+LOOK = "look: affiant doctor; "
+NOT_RUNNING = f"is it running? {LOOK}start it: affiant up"
 
 
 @dataclass(frozen=True)

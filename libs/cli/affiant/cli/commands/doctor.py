@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, replace
 
 import typer
 from rich.text import Text
@@ -10,6 +12,8 @@ from rich.text import Text
 from affiant.cli import findings, record
 from affiant.cli.connection import wait_for
 from affiant.cli.findings import Finding
+from affiant.cli.home import Home
+from affiant.cli.services import LOOK
 from affiant.cli.session import Session, command
 from affiant.common.errors import NotFound
 
@@ -33,16 +37,27 @@ def doctor(session: Session) -> None:
     """
     found = list(findings.of_home(session.home))
     try:
-        found += findings.of_processes(session.home, record.read(session.home))
-        found += wait_for(findings.of_bus(session.home))
-        found += findings.of_work(session.home)
+        found += _of_what_runs(session.home)
     except NotFound as problem:
         found.append(Finding("problem", "installation", problem.message, problem.hint))
+    found = [replace(one, next_step=one.next_step.replace(LOOK, "")) for one in found]
     problems = sum(one.level == "problem" for one in found)
     verdict = Text(f"\n{problems} of {len(found)} findings are problems" if problems else "\nall is well")
     session.show({"problems": problems, "findings": [asdict(one) for one in found]}, *map(_line, found), verdict)
     if problems:
         raise typer.Exit(1)
+
+
+def _of_what_runs(home: Home) -> list[Finding]:
+    """The processes, the bus and the work, asked at the same time: each waits for those that hang."""
+    running = record.read(home)
+    looks: list[Callable[[], Iterable[Finding]]] = [
+        lambda: findings.of_processes(home, running),
+        lambda: wait_for(findings.of_bus(home)),
+        lambda: findings.of_work(home),
+    ]
+    with ThreadPoolExecutor(len(looks), "doctor") as pool:
+        return [one for seen in pool.map(lambda look: list(look()), looks) for one in seen]
 
 
 def _line(one: Finding) -> Text:
