@@ -122,7 +122,7 @@ def test_a_malformed_event_can_be_looked_at_replayed_and_dropped(system: System)
     home = system.home
     publish_malformed(home)
     eventually(lambda: numbers_of(home) != [])
-    listed = affiant(home, "dead-letters", "list", "-o", "json").json
+    listed = affiant(home, "dead-letters", "list", "-o", "json").json["dead_letters"]
     numbers = [one["number"] for one in listed]
     assert {one["subject"] for one in listed} == {"affiant.registry.model_promoted.v1"}
     assert "deployer-models" in {one["durable"] for one in listed}
@@ -144,7 +144,7 @@ def test_a_malformed_event_can_be_looked_at_replayed_and_dropped(system: System)
 
 
 def numbers_of(home: Home) -> list[int]:
-    return [one["number"] for one in affiant(home, "dead-letters", "list", "-o", "json").json]
+    return [one["number"] for one in affiant(home, "dead-letters", "list", "-o", "json").json["dead_letters"]]
 
 
 def publish_malformed(home: Home) -> None:

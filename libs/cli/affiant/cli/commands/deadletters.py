@@ -50,7 +50,7 @@ def list_(
     for letter in found:
         table.add_row(str(letter.number), ago(letter.at), letter.durable, letter.subject, letter.reason)
     nothing = Text("no dead letters: every message could be handled")
-    session.show([letter.summary() for letter in found], table if found else nothing)
+    session.show({"dead_letters": [letter.summary() for letter in found]}, table if found else nothing)
 
 
 def show(session: Session, number: Number) -> None:
