@@ -26,7 +26,7 @@ from affiant.common.events import BY_TYPE, ExplanationFailed, PredictionExplaine
 
 log = structlog.get_logger(__name__)
 
-MOST_ENTRIES = 50_000
+MOST_ENTRIES = 200_000
 MOST_TOLD = 20
 _PREDICTIONS = {kind for kind, event in BY_TYPE.items() if event is PredictionLogged}
 _EXPLANATIONS = {kind for kind, event in BY_TYPE.items() if event in (PredictionExplained, ExplanationFailed)}
