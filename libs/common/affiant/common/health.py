@@ -7,6 +7,7 @@ that the service itself misses.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 import structlog
 from nats.aio.client import Client
@@ -22,10 +23,40 @@ CACHE_SECONDS = 2.0
 VIOLATION_SECONDS = 60.0
 
 
+LONGEST_SILENCE_SECONDS = 60.0
+
+
+class Seldom:
+    """Says when something that goes on may be logged again: at once, after 1 s, 2 s, 4 s… at last once a minute.
+
+    After twice that time without it, it is news again.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._silence = 1.0
+        self._next = self._asked = clock()
+
+    def due(self) -> bool:
+        """Whether to log it now."""
+        now = self._clock()
+        if now - self._asked > 2 * LONGEST_SILENCE_SECONDS:
+            self._silence, self._next = 1.0, now
+        self._asked = now
+        if now < self._next:
+            return False
+        self._next = now + self._silence
+        self._silence = min(2 * self._silence, LONGEST_SILENCE_SECONDS)
+        return True
+
+
 class BusHealth:
     """What is wrong between this service and the bus, in words."""
 
-    def __init__(self, service: str) -> None:
+    def __init__(self, service: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._last = ""
+        self._said = Seldom(clock)
         self._durables = bus.durables_of(service)
         self._violation = ""
         self._violated_at = 0.0
@@ -36,7 +67,11 @@ class BusHealth:
         """nats-py shows a permission violation only here: the call itself sees a time-out."""
         if "permissions violation" in str(error).lower():
             self._violation, self._violated_at = str(error), time.monotonic()
-        log.warning("the bus reports an error", reason=str(error) or repr(error))
+        reason = str(error) or repr(error)
+        if reason != self._last:
+            self._last, self._said = reason, Seldom(self._clock)
+        if self._said.due():
+            log.warning("the bus reports an error", reason=reason)
 
     async def problems(self, nats: Client | None, js: JetStreamContext | None) -> list[str]:
         """Why this service could not do its work on the bus at this moment; asked at most every two seconds."""

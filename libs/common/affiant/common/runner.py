@@ -24,7 +24,7 @@ from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from affiant.common import auth, bus, logs, subjects
-from affiant.common.health import BusHealth
+from affiant.common.health import BusHealth, Seldom
 from affiant.common.http import make_app
 from affiant.common.service import Runtime, Service
 from affiant.common.settings import ServiceSettings, read_secret
@@ -221,12 +221,14 @@ async def _raw_body(message: NatsMessage) -> bytes:
 
 
 async def _until_declared(running: Running) -> None:
-    """Wait for whoever declares the streams and durables, and say so."""
+    """Wait for whoever declares the streams and durables, and say so: each time after twice as long."""
+    said = Seldom()
     while running.nats is not None and not running.stopping.is_set():
         missing = await running.bus_health.problems(running.nats, running.js)
         if not missing:
             return
-        log.warning("waiting for the bus", missing=missing)
+        if said.due():
+            log.warning("waiting for the bus", missing=missing)
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(running.stopping.wait(), 1.0)
 
