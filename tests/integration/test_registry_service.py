@@ -194,7 +194,8 @@ def test_an_upload_beyond_the_limit_is_answered_with_413(server: NatsServer, tmp
     registry = RegistryProcess(tmp_path, server.url, MAX_MODEL_MIB="1", MAX_BACKGROUND_MIB="1")
     registry.start()
     try:
-        assert registry.register(bytes(8 * 1024 * 1024)).status_code == 413
+        refused = registry.register(bytes(8 * 1024 * 1024))
+        assert (refused.status_code, "at most 4 MiB" in refused.json()["error"]) == (413, True)
         assert registry.register(bytes(2 * 1024 * 1024)).json()["checks"][-1]["name"] == "size"
     finally:
         registry.end(signal.SIGTERM)

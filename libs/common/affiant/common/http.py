@@ -12,7 +12,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.middleware.body_limit import MAX_BODY_SIZE_SCOPE_KEY
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from affiant.common import auth
 from affiant.common.errors import Problem
@@ -35,7 +36,7 @@ def make_app(service: Service, problems: Problems, started: Callable[[], bool], 
     app.include_router(service.api)
     _add_probes(app, problems)
     _add_errors(app)
-    return auth.Guard(_Gate(app, started), people)
+    return auth.Guard(_Gate(_Bound(app), started), people)
 
 
 class _Gate:
@@ -51,6 +52,30 @@ class _Gate:
             await response(scope, receive, send)
             return
         await self.app(scope, receive, send)
+
+
+class _Bound:
+    """Names the limit where a body was too large: the framework answers that itself, with three words of plain text."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        replaced = False
+
+        async def told(message: Message) -> None:
+            nonlocal replaced
+            limit = scope.get(MAX_BODY_SIZE_SCOPE_KEY)
+            if message["type"] == "http.response.start" and message["status"] == 413 and limit is not None:
+                replaced = True
+                error = (
+                    f"what was sent is too large: at most {limit / 1024**2:g} MiB are taken here, all files together"
+                )
+                await _error(error, "ask an operator for a higher limit", 413)(scope, receive, send)
+            elif not replaced:
+                await send(message)
+
+        await self.app(scope, receive, told)
 
 
 def _add_probes(app: FastAPI, problems: Problems) -> None:
