@@ -6,6 +6,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import typer
+
 from affiant.common.errors import Problem
 from affiant.common.ids import MODEL_NAME
 
@@ -70,3 +72,14 @@ def key_values(given: Iterable[str]) -> dict[str, str]:
         if not key or not equals:
             raise Problem(f"{key or value!r} is no tag", hint="write --tag key=value")
     return {key: value for key, _, value in pairs}
+
+
+METHODS = ("anchor", "shap")
+
+
+def known_methods(given: list[str]) -> list[str]:
+    """What was given for `--method`; raises `typer.BadParameter` naming what may be given."""
+    unknown = [name for name in names(given) if name not in METHODS]
+    if unknown:
+        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(map(repr, METHODS))}.")
+    return given

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from affiant.cli.references import Reference, key_values, label, names, reference
+from affiant.cli.references import Reference, key_values, known_methods, label, names, reference
 from affiant.cli.session import Session, command
 from affiant.cli.views import models as views
 from affiant.common.errors import NotFound, Problem
@@ -28,14 +28,6 @@ AliasOption = Annotated[str, typer.Option("--alias", help=f"{' or '.join(ALIASES
 
 Audit = Literal["acked", "buffered"]
 When = Literal["adverse", "all", "none"]
-METHODS = ("anchor", "shap")
-
-
-def _known_methods(given: list[str]) -> list[str]:
-    unknown = [name for name in names(given) if name not in METHODS]
-    if unknown:
-        raise typer.BadParameter(f"{unknown[0]!r} is not one of {', '.join(map(repr, METHODS))}.")
-    return given
 
 
 def add_to(app: typer.Typer) -> None:
@@ -69,7 +61,7 @@ def register(
     audit: Annotated[Audit, typer.Option(help="acked: no answer before its record is durable; or buffered.")] = "acked",
     explain: Annotated[When, typer.Option(help="Which predictions are explained: adverse, all or none.")] = "adverse",
     explain_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Which share of those.")] = 1.0,
-    method: Annotated[list[str], typer.Option(help="anchor, shap; both by default.", callback=_known_methods)] = [],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help="anchor, shap; both by default.", callback=known_methods)] = [],  # noqa: B006
 ) -> None:
     """Register a model version. It is checked first; a refused one says which check failed and why.
 
