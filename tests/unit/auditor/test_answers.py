@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -167,6 +167,17 @@ async def test_the_summary_counts_what_there_is(auditor: Auditor) -> None:
     assert (summary.explained, summary.explanation_failed) == (1, 1)
     assert (summary.missing, summary.size, summary.versions) == (2, 7, {"1": 2, "2": 1})
     assert (await auditor.lookup.summary("others")).predictions == 0
+
+
+async def test_how_an_outside_system_numbers_is_no_statement_about_our_model_servers(auditor: Auditor) -> None:
+    ours, theirs = examples.arrival(examples.prediction(1)), examples.arrival(examples.prediction(9_000))
+    subject = "affiant.outside.prediction_logged.v1"
+    body = json.dumps(json.loads(theirs.body) | {"type": subject, "source": "urn:bank"}).encode()
+    await auditor.writer.record([ours, replace(theirs, subject=f"{subject}.loans", body=body)])
+    assert (await auditor.lookup.summary("loans")).missing == 0
+    found = await auditor.lookup.completeness("loans")
+    assert found.missing == 0
+    assert {line.replica: len(line.missing) for line in found.replicas} == {"r1": 0, "outside:r1": 1}
 
 
 async def test_an_empty_log_can_be_asked_too(auditor: Auditor) -> None:

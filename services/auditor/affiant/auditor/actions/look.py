@@ -33,7 +33,7 @@ from affiant.auditor.log import proofs, tiles
 from affiant.auditor.store import entries, facts, holes, projections, queries
 from affiant.auditor.store.database import Database, StoreAway
 from affiant.common.errors import NotFound, Problem, Refused, Unavailable
-from affiant.common.events import PredictionLogged
+from affiant.common.events import OUTSIDE, PredictionLogged
 
 T = TypeVar("T")
 
@@ -72,11 +72,12 @@ class Lookup:
         return await self.ask(partial(_summary, model=model))
 
     async def completeness(self, model: str | None) -> Completeness:
-        """Which numbers of which replica have not arrived."""
+        """Which numbers of which replica have not arrived. `missing` counts those of our own model servers."""
         lines = await self.ask(
             lambda connection: [_replica(connection, one) for one in queries.replicas(connection, model)]
         )
-        missing = sum(gap.last - gap.first + 1 for line in lines for gap in line.missing)
+        ours = [line for line in lines if not line.replica.startswith(f"{OUTSIDE}:")]
+        missing = sum(gap.last - gap.first + 1 for line in ours for gap in line.missing)
         return Completeness(lines, sum(line.received for line in lines), missing)
 
     async def lifecycle(self, model: str | None) -> Lifecycle:

@@ -153,7 +153,7 @@ class ReplicaLine:
 
 @dataclass(frozen=True)
 class Completeness:
-    """What was numbered and what of it arrived. `missing` is the sum over all replicas."""
+    """What was numbered and what of it arrived. `missing` is the sum over our own replicas."""
 
     replicas: list[ReplicaLine]
     received: int

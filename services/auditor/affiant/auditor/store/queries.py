@@ -11,6 +11,7 @@ from affiant.auditor.domain.fairness import Count
 from affiant.auditor.domain.rows import UNKNOWN_VERSION
 from affiant.auditor.domain.views import PredictionLine, QuarantinedLine
 from affiant.auditor.store.projections import Replica
+from affiant.common.events import OUTSIDE
 
 
 @dataclass(frozen=True)
@@ -136,12 +137,14 @@ def _explained(connection: Connection, model: str | None) -> tuple[int, int]:
 
 
 def _missing(connection: Connection, model: str | None) -> int:
+    """Numbers of our model servers that have not come. How outside systems number is no statement of ours; the
+    completeness report shows their gaps under their own names."""
     rows = connection.execute(
-        "SELECT max(last) - sum(last - first + 1) AS missing FROM runs WHERE ?1 IS NULL OR model = ?1 "
-        "GROUP BY model, replica, epoch HAVING missing > 0",
-        (model,),
+        "SELECT max(last) - sum(last - first + 1) AS missing FROM runs WHERE (?1 IS NULL OR model = ?1) "
+        "AND replica NOT LIKE ?2 GROUP BY model, replica, epoch HAVING missing > 0",
+        (model, f"{OUTSIDE}:%"),
     )
-    # Added up here: SQLite's sum fails beyond 64 bits, and outside systems number as they like.
+    # Added up here: SQLite's sum fails beyond 64 bits.
     return sum(row[0] for row in rows)
 
 
