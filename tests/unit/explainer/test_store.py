@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from sqlalchemy import func, select
 
+from affiant.common.errors import Problem
 from affiant.explainer import domain
 from affiant.explainer.actions.predictions import expired
 from affiant.explainer.domain import Job
@@ -32,6 +33,15 @@ def job(now: float = 100.0, **changes: object) -> Job:
 def events(store: Store) -> int:
     with store.engine.connect() as connection:
         return int(connection.execute(select(func.count()).select_from(outbox_rows)).scalar_one())
+
+
+def test_two_explainers_never_share_a_folder(store: Store, tmp_path: Path) -> None:
+    second = Store(tmp_path / "data" / "explainer.sqlite")
+    with pytest.raises(Problem, match="another explainer runs"):
+        second.open()
+    store.close()
+    second.open()
+    second.close()
 
 
 def test_a_job_that_comes_again_changes_nothing(store: Store) -> None:

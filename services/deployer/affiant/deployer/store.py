@@ -6,7 +6,6 @@ the outbox in the same transaction. All methods are synchronous and safe to call
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,8 +29,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from affiant.common import outbox, wire
-from affiant.common.errors import Problem
+from affiant.common import alone, outbox, wire
 from affiant.deployer.domain.situation import Serving, Situation, Slot, Trouble, Wish
 
 _metadata = MetaData()
@@ -74,9 +72,9 @@ class Store:
         self.engine = _make_engine(folder / "deployer.db")
 
     def open(self) -> None:
-        """Make what is missing. Raises `Problem` where another deployer has the folder."""
+        """Make what is missing. Raises `Conflict` where another deployer has the folder."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = _only_one(self._folder / "deployer.lock")
+        self._lock = alone.hold(self._folder, "deployer")
         _metadata.create_all(self.engine)
 
     def close(self) -> None:
@@ -171,17 +169,6 @@ def _make_engine(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
-
-
-def _only_one(path: Path) -> int:
-    """A lock that the kernel gives back when this process ends, however it ends."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        os.close(descriptor)
-        raise Problem(f"another deployer runs on {path.parent}", hint="stop it, or set another data_dir") from error
-    return descriptor
 
 
 def _row(connection: Connection, slot: Slot) -> Row | None:  # type: ignore[type-arg] # columns differ by query

@@ -5,6 +5,7 @@ A job's columns that nothing is searched by lie in one JSON document, so that th
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -34,7 +35,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.sqlite import insert
 
-from affiant.common import outbox, wire
+from affiant.common import alone, outbox, wire
 from affiant.common.events import ModelSpec
 from affiant.explainer.domain import OPEN, STATES, Job, State
 
@@ -105,14 +106,21 @@ class Store:
         self._path = path
         self.engine = _engine(path)
         self._writing = threading.Lock()
+        self._alone: int | None = None
 
     def open(self) -> None:
-        """Make the file and its tables where they are not there yet."""
+        """Make the file and its tables where they are not there yet. Raises `Conflict` where another explainer has
+        them: it would take up as its own what this one is computing."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._alone = alone.hold(self._path.parent, "explainer")
         metadata.create_all(self.engine)
 
     def close(self) -> None:
+        """Close the file and let another explainer have the folder."""
         self.engine.dispose()
+        if self._alone is not None:
+            os.close(self._alone)
+            self._alone = None
 
     @contextmanager
     def _write(self) -> Iterator[Connection]:
