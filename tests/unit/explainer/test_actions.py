@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from affiant.common import trace, wire
-from affiant.common.errors import Conflict, NotFound, Problem, Unavailable
+from affiant.common.errors import Conflict, NotFound, Problem, Refused, Unavailable
 from affiant.common.events import ExplanationFailed, ModelSpec, PredictionExplained, PredictionLogged, Shap
 from affiant.explainer.actions.predictions import Predictions
 from affiant.explainer.actions.requests import Requests
@@ -172,6 +172,20 @@ async def test_a_prediction_made_outside_by_a_registered_model_is_explained(worl
     prediction = await logged(world, record([True], version=None), "outside")
     await world.run()
     assert world.states(prediction) == ["done"]
+
+
+async def test_an_outside_event_that_claims_more_than_it_holds_is_refused(world: World) -> None:
+    await world.predictions.learn(SPEC)
+    more_decisions = msgspec.structs.replace(record([True]), adverse=[True] * 3)
+    too_many = record([True] * 1_001)
+    for claimed in (more_decisions, too_many):
+        with pytest.raises(Refused, match="rows"):
+            await logged(world, claimed, "outside")
+    another = msgspec.structs.replace(envelope(record([True]), "outside"), id="another's")
+    with pytest.raises(Refused, match="must be its prediction_id"):
+        await world.predictions.consider(record([True]), another)
+    await world.run()
+    assert world.events() == []
 
 
 async def test_a_row_that_cannot_be_explained_fails_at_once_and_harms_no_other(world: World) -> None:

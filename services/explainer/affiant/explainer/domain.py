@@ -11,6 +11,7 @@ from typing import Literal
 from msgspec import Struct, field
 
 from affiant.common import ids
+from affiant.common.errors import Refused
 from affiant.common.events import (
     ExplainPolicy,
     ExplanationFailed,
@@ -28,6 +29,8 @@ OPEN: tuple[State, ...] = ("queued", "running")
 METHODS: tuple[Method, ...] = ("anchor", "shap")
 
 ON_REQUEST, ADVERSE, OTHER = 0, 1, 2
+MOST_OUTSIDE_ROWS = 1_000
+"""Each may become a job: one message of an outside system must not keep the workers busy for a day."""
 """Priorities: somebody waits; a person was denied; everything else."""
 
 _NAMESPACE = uuid.UUID("6a1f6f3c-0b8e-5d0e-9a58-7c1b9d1f2e40")
@@ -73,6 +76,17 @@ class Job(Struct, frozen=True, kw_only=True):
     def event_id(self) -> str:
         """The id of the one event that ends this round: a re-publish after a crash is recognised by it."""
         return str(uuid.uuid5(_NAMESPACE, f"{self.prediction_id}/{self.row}/{self.trigger}/{self.round}"))
+
+
+def check_outside(record: PredictionLogged, event_id: str) -> None:
+    """Raises `Refused` for an event of an outside system that could cost or claim more than one prediction may."""
+    if record.prediction_id != event_id:
+        raise Refused(f"the event's id {event_id!r} must be its prediction_id {record.prediction_id!r}")
+    rows = record.inputs[0].shape[0] if record.inputs and record.inputs[0].shape else 0
+    if max(len(record.adverse), len(record.labels)) > rows:
+        raise Refused(f"the event has decisions for more rows than its inputs hold ({rows})")
+    if rows > MOST_OUTSIDE_ROWS:
+        raise Refused(f"the event holds {rows} rows; at most {MOST_OUTSIDE_ROWS} of one event are explained")
 
 
 def plan(

@@ -12,7 +12,7 @@ import msgspec
 import structlog
 
 from affiant.common import trace, wire
-from affiant.common.events import ModelSpec, PredictionLogged
+from affiant.common.events import OUTSIDE, ModelSpec, PredictionLogged
 from affiant.explainer import domain
 from affiant.explainer.domain import Job
 from affiant.explainer.settings import ExplainerSettings
@@ -50,8 +50,11 @@ class Predictions:
         """Queue what the version's policy wants explained.
 
         A version that is not known yet is waited for: the streams are not ordered against each other. A prediction
-        of an outside system whose model is not registered here cannot be explained, and is not waited for.
+        of an outside system whose model is not registered here cannot be explained, and is not waited for. Raises
+        `Refused` for one that claims too much.
         """
+        if envelope.type.startswith(f"affiant.{OUTSIDE}."):
+            domain.check_outside(record, envelope.id)
         spec = await asyncio.to_thread(self._store.find_spec, record.model, record.version, record.digest)
         if spec is not None:
             await self._add(self._plan(spec, record, envelope.traceparent, self._clock()))
