@@ -34,6 +34,9 @@ class AtOnce:
     async def keep(self, *_: Any) -> None:
         """Done."""
 
+    def leave(self, *_: Any) -> None:
+        """Done."""
+
 
 class Unrecorded(Inference):
     """Neither encodes nor keeps a record."""

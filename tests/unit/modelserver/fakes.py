@@ -46,6 +46,9 @@ class FakeAudit:
             raise NotDurable(self.refuse)
         self.kept.append(message)
 
+    def leave(self, message: Message) -> None:
+        self.kept.append(message)
+
     def records(self) -> list[PredictionLogged]:
         events = [wire.decode(one.subject, one.body, one.headers).event for one in self.kept]
         return [event for event in events if isinstance(event, PredictionLogged)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 
@@ -35,6 +36,26 @@ async def test_an_answer_names_the_prediction_and_the_model_and_its_record_holds
     assert record.scores == pytest.approx([0.982, 0.269], abs=1e-3)
     assert (record.replica, record.epoch, record.sequence, record.alias) == ("replica-1", 7, 1, "champion")
     assert (record.subject_ref, record.parameters) == ("applicant 7", {"channel": "web"})
+
+
+async def test_a_request_that_is_given_up_while_the_model_runs_leaves_a_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    audit = FakeAudit()
+    inference = make_inference(tmp_path, audit)
+
+    async def never(*_: object) -> None:
+        await asyncio.sleep(60)
+
+    monkeypatch.setattr(inference, "_predict", never)
+    asked = asyncio.create_task(ask(inference, application((5, 1))))
+    await asyncio.sleep(0.01)
+    asked.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asked
+    [record] = audit.records()
+    assert (record.status, record.sequence) == ("failed", 1)
+    assert "the server stopped before" in record.error
 
 
 async def test_the_record_is_a_cloud_event_whose_id_is_the_prediction(tmp_path: Path) -> None:

@@ -36,6 +36,9 @@ class Audit(Protocol):
     async def keep(self, message: Message, instead: Instead) -> None:
         """Returns when `message` is kept. Raises `NotDurable` otherwise, and then `instead(reason)` is being kept."""
 
+    def leave(self, message: Message) -> None:
+        """Keep `message` without anybody who waits for it."""
+
 
 class Acked:
     """Kept means: JetStream has acknowledged it."""
@@ -60,6 +63,9 @@ class Acked:
         except NotDurable as error:
             entry.message = instead(str(error))
             raise
+
+    def leave(self, message: Message) -> None:
+        self._publisher.submit(message)
 
 
 class Buffered:
@@ -86,3 +92,6 @@ class Buffered:
         except NotDurable as error:
             self._publisher.submit(instead(str(error)))
             raise
+
+    def leave(self, message: Message) -> None:
+        self._publisher.submit(message)

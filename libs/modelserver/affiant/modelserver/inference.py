@@ -88,6 +88,11 @@ class Inference:
             outcome = await self._predict(call, ticket, asked)
         except Problem as problem:
             outcome = self._failed(ticket, asked, problem.status, problem.message)
+        except asyncio.CancelledError:
+            # The server stops before the model is done: nobody is answered, but the number was drawn.
+            given_up = self._failed(ticket, asked, 503, "not answered: the server stopped before the model was done")
+            self._audit.leave(self._message(given_up.event, trace.child_of(call.traceparent)))
+            raise
         except Exception as error:  # whatever onnxruntime raises: its exceptions share no base class
             log.warning("the model failed", prediction_id=ticket.prediction_id, reason=str(error))
             outcome = self._failed(ticket, asked, 500, f"the model failed: {error}")
