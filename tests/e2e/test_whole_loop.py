@@ -6,6 +6,8 @@ The tests of this module build on one another: one system lives through all of t
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
 
 import pytest
 
@@ -136,9 +138,6 @@ async def all_ids(people: People) -> list[str]:
 
 
 async def test_a_killed_model_server_is_started_again(people: People) -> None:
-    import os
-    import signal
-
     url = await people.until_served(1)
     [found] = (await people.get("deployer", "/v1/deployments"))["deployments"]
     pid = found["replicas"][0]["pid"]

@@ -76,7 +76,7 @@ async def test_many_clients_at_once_share_batches_and_every_number_is_there_once
     await asyncio.to_thread(load.run)
     records = await logged(declared, 960)
     figures = (await asyncio.to_thread(HttpClient(server.port).get, "/metrics"))[1]
-    batches = float(next(line for line in figures.splitlines() if "batch_messages_count" in line).split()[1])
+    batches = float(next(line for line in figures.splitlines() if "batch_records_count" in line).split()[1])
     assert [status for status, _ in load.answers] == [200] * 960
     assert sorted(one.sequence for one in records) == list(range(1, 961))
     assert {one.prediction_id for one in records} == load.predictions()

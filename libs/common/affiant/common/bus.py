@@ -147,6 +147,7 @@ async def _declare_stream(js: JetStreamContext, stream: Stream, replicas: int) -
         # A dead letter leaves the stream when a person has it replayed or dropped; nothing else ever does.
         deny_delete=stream is not DEAD,
         deny_purge=stream is not DEAD,
+        # Not for us (decision 5): an outside system may publish several messages that count together or not at all.
         allow_atomic=True,
     )
     try:

@@ -18,7 +18,7 @@ from faststream.nats import JStream, NatsMessage, NatsRouter, PullSub
 from nats.js import JetStreamContext
 from prometheus_client import Counter
 
-from affiant.common import bus, wire
+from affiant.common import bus, trace, wire
 from affiant.common.errors import Refused
 from affiant.common.events import Event
 
@@ -95,7 +95,8 @@ async def _dispatch(envelope: wire.Envelope, table: Mapping[type[Event], Handler
     handler = table.get(type(envelope.event)) if envelope.event is not None else None
     if handler is None:
         return
-    with structlog.contextvars.bound_contextvars(event_id=envelope.id, type=envelope.type):
+    ids = {"event_id": envelope.id, "type": envelope.type, "trace_id": trace.trace_id(envelope.traceparent)}
+    with structlog.contextvars.bound_contextvars(**ids):
         await handler(envelope.event, envelope)
 
 

@@ -33,7 +33,7 @@ from affiant.common.parts import (
 
 
 class Event(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A fact. Subclasses name their owner; `about` is the model where the subject carries it."""
+    """A fact. Subclasses name their owner; with `per_model` the subject ends in the name of the model."""
 
     owner: ClassVar[str]
     name: ClassVar[str]

@@ -36,7 +36,7 @@ class _Client(Client):
         """Write whole protocol commands at once, and never while disconnected.
 
         `Client.publish` checks and formats each message by itself (about 10 µs), and while disconnected it keeps
-        messages to send them later, long after their sender gave them up. A batch is formatted by its publisher.
+        messages to send them later, long after their sender gave them up.
         """
         if not self.is_connected or self._transport is None:
             raise Disconnected

@@ -9,7 +9,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from affiant.common.events import ModelSpec
 
 _SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
-_MESSAGES = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+_RECORDS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 
 
 class Metrics:
@@ -24,7 +24,7 @@ class Metrics:
         self._by_status = {status: self._requests.labels(str(status)) for status in (200, 400, 500, 503)}
         self._seconds = self._histogram("request_seconds", "From the request to its answer", _SECONDS)
         self._publish = self._histogram("publish_seconds", "From a publish to its acknowledgement", _SECONDS)
-        self._batch = self._histogram("batch_messages", "Messages for each acknowledgement", _MESSAGES)
+        self._batch = self._histogram("batch_records", "Records for each acknowledgement", _RECORDS)
         Gauge(
             "affiant_modelserver_unpublished", "Records that are not on the bus", registry=self.registry
         ).set_function(unpublished)
@@ -44,10 +44,10 @@ class Metrics:
         (known or self._requests.labels(str(status))).inc()
         self._seconds.observe(seconds)
 
-    def stored(self, messages: int, seconds: float) -> None:
-        """JetStream acknowledged a message or a batch."""
+    def stored(self, records: int, seconds: float) -> None:
+        """JetStream acknowledged a message that held so many records."""
         self._publish.observe(seconds)
-        self._batch.observe(messages)
+        self._batch.observe(records)
 
     def page(self) -> bytes:
         """The text format, 0.0.4."""

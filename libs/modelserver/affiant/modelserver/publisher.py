@@ -100,7 +100,7 @@ _acks = msgspec.json.Decoder(_Ack)
 
 
 class Publisher:
-    """Use from one event loop. `on_stored(messages, seconds)` is told of each acknowledgement."""
+    """Use from one event loop. `on_stored(events, seconds)` is told of each acknowledgement."""
 
     def __init__(self, bus: Bus, on_stored: Callable[[int, float], None] = lambda *_: None) -> None:
         self._bus = bus

@@ -29,7 +29,7 @@ def tail(
     model: Annotated[str, typer.Option(help="Only events about this model.")] = "",
     events: Annotated[
         list[str], typer.Option(help="Only these, such as prediction_logged; repeat, or use commas.")
-    ] = [],  # noqa: B006
+    ] = [],
     count: Annotated[int | None, typer.Option("--count", "-n", min=1, help="End after so many.")] = None,
 ) -> None:
     """Follow the events on the bus as they come, dead letters too; Ctrl-C ends it.

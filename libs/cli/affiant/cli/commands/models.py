@@ -51,17 +51,17 @@ def register(
         Path | None, typer.Option(help="CSV with a header: rows that explanations compare with, 100 or more.")
     ] = None,
     favourable: Annotated[str | None, typer.Option(help="The label that an applicant hopes for.")] = None,
-    protected: Annotated[list[str], typer.Option(help="Protected columns, such as race; repeat, or use commas.")] = [],  # noqa: B006
-    tag: Annotated[list[str], typer.Option(help="key=value; repeat.")] = [],  # noqa: B006
+    protected: Annotated[list[str], typer.Option(help="Protected columns, such as race; repeat, or use commas.")] = [],
+    tag: Annotated[list[str], typer.Option(help="key=value; repeat.")] = [],
     description: Annotated[str, typer.Option(help="What it is for.")] = "",
-    columns: Annotated[list[str], typer.Option(help="The columns of a single matrix input, in their order.")] = [],  # noqa: B006
-    classes: Annotated[list[str], typer.Option(help="The labels, in the order of the probabilities.")] = [],  # noqa: B006
+    columns: Annotated[list[str], typer.Option(help="The columns of a single matrix input, in their order.")] = [],
+    classes: Annotated[list[str], typer.Option(help="The labels, in the order of the probabilities.")] = [],
     label_output: Annotated[str | None, typer.Option(help="The output with the label, where it is not clear.")] = None,
     probability_output: Annotated[str | None, typer.Option(help="The output with the probabilities.")] = None,
     audit: Annotated[Audit, typer.Option(help="acked: no answer before its record is durable; or buffered.")] = "acked",
     explain: Annotated[When, typer.Option(help="Which predictions are explained: adverse, all or none.")] = "adverse",
     explain_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Which share of those.")] = 1.0,
-    method: Annotated[list[str], typer.Option(help="anchor, shap; both by default.", callback=known_methods)] = [],  # noqa: B006
+    method: Annotated[list[str], typer.Option(help="anchor, shap; both by default.", callback=known_methods)] = [],
 ) -> None:
     """Register a model version. It is checked first; a refused one says which check failed and why.
 

@@ -175,7 +175,7 @@ def explain(
     row: Annotated[int, typer.Option(min=1, help="Which row of the request, counted from 1.")] = 1,
     method: Annotated[
         list[str], typer.Option(help="anchor, shap; both by default.", callback=references.known_methods)
-    ] = [],  # noqa: B006
+    ] = [],
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
     wait: Annotated[bool, typer.Option(help="Wait for the explanation.")] = True,
 ) -> None:

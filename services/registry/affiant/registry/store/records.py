@@ -159,13 +159,7 @@ class Records:
     def history(self, model: str) -> list[Entry]:
         """The history of a model, oldest first."""
         query = select(HISTORY).where(HISTORY.c.model == model).order_by(HISTORY.c.id)
-        rows = self.connection.execute(query)
-        return [
-            Entry(
-                row.id, row.model, row.version, row.at, row.by, row.action, row.reason, msgspec.json.decode(row.details)
-            )
-            for row in rows
-        ]
+        return [_entry(row) for row in self.connection.execute(query)]
 
     def publish(self, message: wire.Message) -> None:
         """Let the relay publish `message` after this transaction."""
