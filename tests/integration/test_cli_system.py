@@ -120,12 +120,13 @@ def ready(system: System, service: str) -> bool:
 
 def test_a_malformed_event_can_be_looked_at_replayed_and_dropped(system: System) -> None:
     home = system.home
+    readers = {"deployer-models", "explainer-models", "auditor-models"}
     publish_malformed(home)
-    eventually(lambda: numbers_of(home) != [])
+    eventually(lambda: len(numbers_of(home)) == len(readers))
     listed = affiant(home, "dead-letters", "list", "-o", "json").json["dead_letters"]
     numbers = [one["number"] for one in listed]
     assert {one["subject"] for one in listed} == {"affiant.registry.model_promoted.v1"}
-    assert "deployer-models" in {one["durable"] for one in listed}
+    assert {one["durable"] for one in listed} == readers
 
     number = str(numbers[0])
     shown = affiant(home, "dead-letters", "show", number)
@@ -133,10 +134,9 @@ def test_a_malformed_event_can_be_looked_at_replayed_and_dropped(system: System)
     assert "{broken" in shown.out
     assert affiant(home, "doctor").code == 1
 
-    # Its cause is not mended: it comes back under another number.
+    # Its cause is not mended: every reader sets it aside again, under another number.
     assert affiant(home, "dead-letters", "replay", number).code == 0
-    eventually(lambda: max(numbers_of(home)) > max(numbers))
-    time.sleep(0.5)
+    eventually(lambda: len([one for one in numbers_of(home) if one > max(numbers)]) == len(readers))
     for one in numbers_of(home):
         assert affiant(home, "dead-letters", "drop", str(one)).code == 0
     assert affiant(home, "dead-letters", "list").out.startswith("no dead letters")
