@@ -52,7 +52,7 @@ class People:
         path = f"/v1/models/{model}/versions/{version}/promote"
         return await self.call("registry", who, "POST", path, json={"alias": "champion", "reason": "reviewed"})
 
-    async def until_served(self, version: int, *, model: str = "loan", seconds: float = 30) -> str:
+    async def until_served(self, version: int, *, model: str = "loan", seconds: float = 90) -> str:
         """The address at which `version` answers."""
         async with asyncio.timeout(seconds):
             while True:
@@ -112,7 +112,7 @@ class Traffic:
         self._stop.set()
         await asyncio.gather(*self._tasks)
 
-    async def until(self, answered: int, seconds: float = 60) -> None:
+    async def until(self, answered: int, seconds: float = 120) -> None:
         async with asyncio.timeout(seconds):
             while self.statuses[200] < answered:
                 await asyncio.sleep(0.02)

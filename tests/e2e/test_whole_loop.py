@@ -60,7 +60,11 @@ async def test_one_prediction_tells_its_whole_story(people: People, sent: list[s
     assert record["adverse"] == [True]
     assert {tensor["name"] for tensor in record["context"]} == {"sex"}
     [explanation] = found["explanations"]
-    assert explanation["event"]["anchor"]["precision"] > 0.9
+    anchor = explanation["event"]["anchor"]
+    # Not every decision has an anchor that reaches the threshold; then the best one is given, and that is said.
+    assert anchor["success"] == (not any("no anchor reached" in one for one in explanation["event"]["warnings"]))
+    assert not anchor["success"] or anchor["precision"] >= anchor["threshold"]
+    assert anchor["sentence"]
     shap = explanation["event"]["shap"]
     assert {value["column"] for value in shap["values"]} == {"income", "debt"}
     assert shap["baseline"] + sum(value["shap"] for value in shap["values"]) == pytest.approx(shap["output"], abs=1e-6)

@@ -51,14 +51,14 @@ async def publish_again_until_acked(client: Client) -> str:
                 return message.id
 
 
-async def until(condition: Callable[[], bool], seconds: float = 10) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 40) -> None:
     async with asyncio.timeout(seconds):
         while not condition():
             await asyncio.sleep(0.02)
 
 
 async def dead_letters(client: Client, count: int) -> list[dict[str, str]]:
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(40):
         while (await client.jetstream().stream_info("DEAD")).state.messages < count:
             await asyncio.sleep(0.02)
     return [dict((await client.jetstream().get_msg("DEAD", number)).headers or {}) for number in range(1, count + 1)]
@@ -206,7 +206,7 @@ async def test_events_that_the_table_does_not_name_are_acked(declared: Client, n
     other = "affiant.registry.something_new.v3"
     async with subscribed(nats_server, handle):
         await declared.jetstream().publish(other, b"{}", headers={"Nats-Msg-Id": "1"})
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(40):
             while await pending(declared):
                 await asyncio.sleep(0.05)
     assert (await declared.jetstream().stream_info("DEAD")).state.messages == 0

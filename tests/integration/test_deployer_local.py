@@ -54,7 +54,7 @@ class Local:
         await self.backend.start(SLOT, fake_spec(version, **tags))
 
     async def until(self, wanted: Callable[[list[Instance]], object]) -> list[Instance]:
-        async with asyncio.timeout(15):
+        async with asyncio.timeout(45):
             while not wanted(found := await self.backend.observe()):
                 await asyncio.sleep(0.02)
         return found

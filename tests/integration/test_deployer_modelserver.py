@@ -104,7 +104,7 @@ async def test_records_of_a_version_go_on_the_bus_under_its_replica(
     found = await deployer.until_serving(1)
     async with httpx.AsyncClient() as http:
         await inferring(found["url"])(http)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while (await declared.jetstream().stream_info("PREDICTIONS")).state.messages < 1:
             await asyncio.sleep(0.05)
     message = await declared.jetstream().get_msg("PREDICTIONS", 1)

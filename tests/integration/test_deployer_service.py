@@ -39,7 +39,7 @@ def alive(pid: int) -> bool:
     return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
 
 
-async def gone(pid: int, seconds: float = 10.0) -> None:
+async def gone(pid: int, seconds: float = 30.0) -> None:
     async with asyncio.timeout(seconds):
         while alive(pid):
             await asyncio.sleep(0.02)
@@ -106,8 +106,8 @@ async def test_a_killed_deployer_takes_over_what_still_runs(deployer: Deployer, 
         await load.more(20)
     assert load.failures == []
     # The same server under the same promotion: nothing new, so nothing is said about it.
-    versions = [said.event.version for said in await bus.said() if isinstance(said.event, ModelDeployed)]
-    assert versions == [1, 2]
+    said = [one.event for one in await bus.said(at_least=2)]
+    assert [event.version for event in said if isinstance(event, ModelDeployed)] == [1, 2]
 
 
 async def test_a_server_that_died_while_the_deployer_was_away_is_replaced_at_the_same_address(
@@ -149,10 +149,11 @@ async def test_a_version_that_crashes_leaves_the_old_one_and_says_why(deployer: 
     assert isinstance(said.event, ModelDeploymentFailed)
     assert (said.event.version, said.event.still_serving) == (2, 1)
     assert "the fake model server says why" in said.event.reason
-    await asyncio.sleep(1)
-    # It was tried again by now; the same reason is not published again.
+    async with asyncio.timeout(60):
+        while len(deployer.pids()) <= 3:
+            await asyncio.sleep(0.1)
+    # It was tried again; the same reason is not published again.
     assert len(await bus.said()) == 2
-    assert len(deployer.pids()) > 3
 
 
 async def test_a_version_that_reports_that_it_failed_is_not_served(deployer: Deployer, bus: Bus) -> None:
@@ -199,7 +200,7 @@ async def test_what_happens_while_the_bus_is_away_is_published_when_it_is_back(
     await deployer.until(lambda now: now[0]["state"] == "serving" and now[0]["replicas"][0]["restarts"] == 1)
     assert (await answer(found["url"]))["version"] == 1
     nats_server.start()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not bus.js._nc.is_connected:
             await asyncio.sleep(0.05)
     assert len(await bus.said(at_least=2)) == 2

@@ -46,7 +46,7 @@ def start(nats_server: NatsServer, declared: Client, listener: socket.socket, tm
         server.end()
 
 
-async def logged(client: Client, least: int, seconds: float = 20) -> list[PredictionLogged]:
+async def logged(client: Client, least: int, seconds: float = 60) -> list[PredictionLogged]:
     """Every record in the stream, once there are at least `least`."""
     deadline = time.monotonic() + seconds
     while len(records := await stored(client)) < least and time.monotonic() < deadline:
@@ -203,7 +203,7 @@ class Load:
         return {answer["parameters"]["prediction_id"] for _, answer in self.answers}
 
 
-async def until(true: Callable[[], bool], seconds: float = 10) -> None:
+async def until(true: Callable[[], bool], seconds: float = 40) -> None:
     deadline = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < deadline

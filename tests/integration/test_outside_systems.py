@@ -177,7 +177,7 @@ async def ignore(_: Exception) -> None:
     """An error that the test expects."""
 
 
-async def eventually(fact: object, seconds: float = 5.0) -> None:
+async def eventually(fact: object, seconds: float = 30.0) -> None:
     assert callable(fact)
     deadline = time.monotonic() + seconds
     while not fact():
@@ -196,7 +196,7 @@ def test_what_others_decided_is_in_the_audit_log_and_comes_out_of_the_audit_stre
         assert all(str(one["id"]) in heard for one in published)
 
 
-def audited(system: System, prediction_id: str, seconds: float = 20.0) -> dict[str, dict[str, object]]:
+def audited(system: System, prediction_id: str, seconds: float = 60.0) -> dict[str, dict[str, object]]:
     deadline = time.monotonic() + seconds
     while True:
         answer = httpx.get(

@@ -115,7 +115,7 @@ async def test_a_service_stops_when_it_is_told_to_although_the_bus_never_came(
 ) -> None:
     nats_server.kill()
     example = Example(nats_server.url)
-    async with asyncio.timeout(15):
+    async with asyncio.timeout(45):
         async with running(example, monkeypatch):
             await example.until(503)
     assert example.events == []
@@ -131,8 +131,8 @@ async def test_a_background_task_that_fails_ends_the_service_in_order(
     example = Example(nats_server.url)
     example.task = fail
     with pytest.raises(ExceptionGroup, match="TaskGroup"):
-        async with asyncio.timeout(20), running(example, monkeypatch):
-            await asyncio.sleep(2)
+        async with asyncio.timeout(45), running(example, monkeypatch):
+            await asyncio.sleep(30)
     assert example.events[0] == "opened"
 
 

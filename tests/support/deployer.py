@@ -137,7 +137,7 @@ class Deployer:
         found: list[dict[str, Any]] = answer.json().get("deployments", [])
         return found
 
-    async def until(self, wanted: Callable[[list[dict[str, Any]]], object], seconds: float = 20.0) -> dict[str, Any]:
+    async def until(self, wanted: Callable[[list[dict[str, Any]]], object], seconds: float = 60.0) -> dict[str, Any]:
         """The first deployment, once `wanted` is true of them all."""
         found: list[dict[str, Any]] = []
         try:
@@ -148,7 +148,7 @@ class Deployer:
             raise AssertionError(f"still {found}\n{self.log()[-6000:]}") from None
         return found[0]
 
-    async def until_serving(self, version: int, seconds: float = 20.0) -> dict[str, Any]:
+    async def until_serving(self, version: int, seconds: float = 60.0) -> dict[str, Any]:
         """The deployment, once this version alone serves."""
 
         def alone(found: list[dict[str, Any]]) -> bool:
@@ -185,7 +185,7 @@ class Bus:
         await self.js.publish(message.subject, message.body, headers=message.headers)
         return message.id
 
-    async def said(self, *, at_least: int = 0, seconds: float = 10.0) -> list[Envelope]:
+    async def said(self, *, at_least: int = 0, seconds: float = 30.0) -> list[Envelope]:
         """Everything that the deployer published, oldest first."""
         deadline = time.monotonic() + seconds
         while True:
@@ -243,7 +243,7 @@ class Traffic:
     async def more(self, count: int) -> None:
         """Wait until so many more were answered."""
         wanted = len(self.versions) + count
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(90):
             while len(self.versions) < wanted:
                 await asyncio.sleep(0.01)
 

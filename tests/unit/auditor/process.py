@@ -10,6 +10,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,16 @@ class Auditor:
         return int(next(iter(self.rows("SELECT value FROM facts WHERE name = 'size'")), (0,))[0])
 
     async def get(self, path: str, **params: Any) -> httpx.Response:
+        """Ask it, also before its port is open: it may store and acknowledge before it answers."""
+        deadline = time.monotonic() + 15
         async with httpx.AsyncClient(headers={"Authorization": "Bearer iris-token"}, timeout=10) as http:
-            return await http.get(f"http://127.0.0.1:{self.port}{path}", params=params or None)
+            while True:
+                try:
+                    return await http.get(f"http://127.0.0.1:{self.port}{path}", params=params or None)
+                except httpx.ConnectError:
+                    if self.process is None or self.process.poll() is not None or time.monotonic() > deadline:
+                        raise
+                    await asyncio.sleep(0.03)
 
     async def until_ready(self) -> None:
         """Wait until it says that it is ready."""
