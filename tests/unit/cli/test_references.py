@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from affiant.cli.references import Reference, key_values, label, names, reference, rows
+from affiant.cli.references import Reference, key_values, label, names, reference, rows, ways
 from affiant.common.errors import Problem
 
 
@@ -52,3 +52,13 @@ def test_tags_need_an_equals_sign() -> None:
     assert key_values(["team=risk", "note=a=b"]) == {"team": "risk", "note": "a=b"}
     with pytest.raises(Problem, match="no tag"):
         key_values(["team"])
+
+
+def test_a_one_way_column_names_its_way() -> None:
+    assert ways(["age=increase", "debt=decrease,tenure=increase"]) == {
+        "age": "increase",
+        "debt": "decrease",
+        "tenure": "increase",
+    }
+    with pytest.raises(Problem, match="says no way"):
+        ways(["age=up"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from affiant.common.events import TensorSpec
+from affiant.common.events import ExplainPolicy, Policy, TensorSpec
 from affiant.registry.domain.columns import Background, columns_of
 from affiant.registry.domain.manifest import Manifest, Unfit
 
@@ -109,3 +109,9 @@ def test_inputs_that_are_no_table_have_no_columns() -> None:
     image = TensorSpec(name="image", datatype="FP32", shape=[-1, 3, 8, 8])
     assert columns_of([image], Manifest(), None) == []
     assert columns_of([column("a"), image], Manifest(), None) == []
+
+
+@pytest.mark.parametrize("explain", [ExplainPolicy(immutable=["c"]), ExplainPolicy(one_way={"c": "increase"})])
+def test_what_counterfactuals_must_not_change_is_a_column_of_the_model(explain: ExplainPolicy) -> None:
+    with pytest.raises(Unfit, match=r"names 'c', no column of the model; it has a, b"):
+        columns_of([column("a"), column("b")], Manifest(policy=Policy(explain=explain)), background("a", "b"))

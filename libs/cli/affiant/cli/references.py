@@ -74,7 +74,19 @@ def key_values(given: Iterable[str]) -> dict[str, str]:
     return {key: value for key, _, value in pairs}
 
 
-METHODS = ("anchor", "shap")
+WAYS = ("increase", "decrease")
+
+
+def ways(given: Iterable[str]) -> dict[str, str]:
+    """`column=increase` or `column=decrease`. Raises `Problem` for anything else."""
+    pairs = [text.partition("=") for text in names(given)]
+    for column, _, way in pairs:
+        if not column or way not in WAYS:
+            raise Problem(f"{column}={way} says no way", hint="write --one-way age=increase (or =decrease)")
+    return {column: way for column, _, way in pairs}
+
+
+METHODS = ("anchor", "shap", "counterfactual")
 
 
 def known_methods(given: list[str]) -> list[str]:

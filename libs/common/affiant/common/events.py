@@ -17,9 +17,12 @@ from affiant.common.parts import (
     ALIASES as ALIASES,
     Alias as Alias,
     Anchor as Anchor,
+    Change as Change,
     Check as Check,
     Column as Column,
+    Counterfactual as Counterfactual,
     Decision as Decision,
+    ExplainMethod as ExplainMethod,
     ExplainPolicy as ExplainPolicy,
     ModelSpec as ModelSpec,
     Part as Part,
@@ -201,7 +204,10 @@ class PredictionLogged(Event, frozen=True, kw_only=True):
 
 
 class PredictionExplained(Event, frozen=True, kw_only=True):
-    """Why row `row` of a prediction came out as it did, computed with a recorded seed and background."""
+    """Why row `row` of a prediction came out as it did, computed with a recorded seed and background.
+
+    `counterfactuals` is absent where none was asked for, and empty where none was found; the shortest comes first.
+    """
 
     owner: ClassVar[str] = "explainer"
     name: ClassVar[str] = "prediction_explained"
@@ -223,6 +229,7 @@ class PredictionExplained(Event, frozen=True, kw_only=True):
     software: dict[str, str]
     anchor: Anchor | None = None
     shap: Shap | None = None
+    counterfactuals: list[Counterfactual] | None = None
     requested_by: str = ""
     warnings: list[str] = field(default_factory=list)
 

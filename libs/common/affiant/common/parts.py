@@ -13,6 +13,7 @@ Scalar = str | int | float | bool | None
 """One value of a tensor or a column. `None` is a missing value (NaN has no JSON)."""
 
 Alias = Literal["champion", "challenger"]
+ExplainMethod = Literal["anchor", "shap", "counterfactual"]
 ALIASES: tuple[str, ...] = get_args(Alias)
 
 
@@ -63,11 +64,17 @@ class Decision(Part, frozen=True, kw_only=True):
 
 
 class ExplainPolicy(Part, frozen=True, kw_only=True):
-    """Which logged predictions are explained without being asked for, and how."""
+    """Which logged predictions are explained without being asked for, and how.
+
+    What counterfactuals may propose: `immutable` columns (protected ones always are) keep their value, `one_way`
+    columns only move the way that is named.
+    """
 
     when: Literal["adverse", "all", "none"] = "adverse"
     rate: float = 1.0
-    methods: list[Literal["anchor", "shap"]] = field(default_factory=lambda: ["anchor", "shap"])
+    methods: list[ExplainMethod] = field(default_factory=lambda: ["anchor", "shap"])
+    immutable: list[str] = field(default_factory=list)
+    one_way: dict[str, Literal["increase", "decrease"]] = field(default_factory=dict)
 
 
 class Policy(Part, frozen=True, kw_only=True):
@@ -143,3 +150,25 @@ class Shap(Part, frozen=True, kw_only=True):
     values: list[ShapValue]
     additivity_error: float
     estimator: str
+
+
+class Change(Part, frozen=True, kw_only=True):
+    """One cell of a counterfactual: what the column holds and what it would have to hold."""
+
+    column: str
+    before: Scalar
+    after: Scalar
+
+
+class Counterfactual(Part, frozen=True, kw_only=True):
+    """A way to another decision (Wachter, Mittelstadt, Russell 2018): with these changes the model decides `label`.
+
+    `score` is the probability of the favourable class then (0-1), as the model itself gave it; `distance` is Gower's,
+    the sum over the changed columns of a share of the background's range, 1 for another category.
+    """
+
+    changes: list[Change]
+    label: str | int
+    score: float
+    distance: float
+    sentence: str

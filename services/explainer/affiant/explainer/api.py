@@ -16,7 +16,7 @@ Someone = Annotated[Person, Depends(needs())]
 
 
 class Wanted(BaseModel):
-    """Which row to explain, and how; both methods where none is named."""
+    """Which row to explain, and how; an anchor and SHAP values where none is named."""
 
     prediction_id: str = Field(min_length=1, max_length=200)
     row: int = Field(default=0, ge=0)

@@ -13,6 +13,7 @@ from msgspec import Struct, field
 from affiant.common import ids
 from affiant.common.errors import Refused
 from affiant.common.events import (
+    ExplainMethod,
     ExplainPolicy,
     ExplanationFailed,
     ModelSpec,
@@ -23,10 +24,11 @@ from affiant.common.events import (
 
 State = Literal["queued", "running", "done", "failed", "expired"]
 Trigger = Literal["policy", "request"]
-Method = Literal["anchor", "shap"]
+Method = ExplainMethod
 STATES: tuple[State, ...] = ("queued", "running", "done", "failed", "expired")
 OPEN: tuple[State, ...] = ("queued", "running")
-METHODS: tuple[Method, ...] = ("anchor", "shap")
+DEFAULT_METHODS: tuple[Method, ...] = ("anchor", "shap")
+"""Of a request that names none."""
 
 ON_REQUEST, ADVERSE, OTHER = 0, 1, 2
 MOST_OUTSIDE_ROWS = 1_000
@@ -55,7 +57,7 @@ class Job(Struct, frozen=True, kw_only=True):
     queued_at: float
     deadline_at: float
     values: list[Scalar] = field(default_factory=list)
-    methods: list[Method] = field(default_factory=lambda: list(METHODS))
+    methods: list[Method] = field(default_factory=lambda: list(DEFAULT_METHODS))
     state: State = "queued"
     round: int = 1
     attempts: int = 0

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import typer
 from rich.text import Text
 
-from affiant.cli.references import Reference, key_values, known_methods, label, names, reference
+from affiant.cli.references import Reference, key_values, known_methods, label, names, reference, ways
 from affiant.cli.session import Session, command
 from affiant.cli.views import models as views
 from affiant.common.errors import NotFound, Problem
@@ -61,7 +61,15 @@ def register(
     audit: Annotated[Audit, typer.Option(help="acked: no answer before its record is durable; or buffered.")] = "acked",
     explain: Annotated[When, typer.Option(help="Which predictions are explained: adverse, all or none.")] = "adverse",
     explain_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Which share of those.")] = 1.0,
-    method: Annotated[list[str], typer.Option(help="anchor, shap; both by default.", callback=known_methods)] = [],
+    method: Annotated[
+        list[str], typer.Option(help="anchor, shap, counterfactual; the first two by default.", callback=known_methods)
+    ] = [],
+    immutable: Annotated[
+        list[str], typer.Option(help="Columns that no counterfactual may change; protected ones never change.")
+    ] = [],
+    one_way: Annotated[
+        list[str], typer.Option(help="column=increase or =decrease: what a counterfactual may do.")
+    ] = [],
 ) -> None:
     """Register a model version. It is checked first; a refused one says which check failed and why.
 
@@ -72,7 +80,8 @@ def register(
     promotes it.
     """
     methods = {"methods": names(method)} if method else {}
-    policy = {"audit": audit, "explain": {"when": explain, "rate": explain_rate} | methods}
+    limits = {"immutable": names(immutable), "one_way": ways(one_way)}
+    policy = {"audit": audit, "explain": {"when": explain, "rate": explain_rate} | methods | limits}
     manifest = {
         "description": description,
         "tags": key_values(tag),

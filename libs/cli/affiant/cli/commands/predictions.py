@@ -174,7 +174,8 @@ def explain(
     prediction_id: PredictionId,
     row: Annotated[int, typer.Option(min=1, help="Which row of the request, counted from 1.")] = 1,
     method: Annotated[
-        list[str], typer.Option(help="anchor, shap; both by default.", callback=references.known_methods)
+        list[str],
+        typer.Option(help="anchor, shap, counterfactual; the first two by default.", callback=references.known_methods),
     ] = [],
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
     wait: Annotated[bool, typer.Option(help="Wait for the explanation.")] = True,
@@ -183,6 +184,7 @@ def explain(
 
     affiant explain 019a2f6e-…
     affiant explain 019a2f6e-… --method anchor --no-wait
+    affiant explain 019a2f6e-… --method counterfactual
     """
     asked: dict[str, Any] = {"prediction_id": prediction_id, "row": row - 1}
     methods = references.names(method)

@@ -57,6 +57,20 @@ def waterfall(found: dict[str, Any], output: str) -> Table:
     return table
 
 
+def ways_out(found: list[dict[str, Any]]) -> Table:
+    """Counterfactuals as a table of the cells that would have to change, the shortest way first."""
+    table = Table(box=None, padding=(0, 2, 0, 0), title="What would have to change", title_justify="left")
+    for heading in ("way", "column", "now", "instead", "then"):
+        table.add_column(heading, overflow="fold")
+    for number, way in enumerate(found, start=1):
+        for place, change in enumerate(way["changes"]):
+            first = place == 0
+            then = f"{value(way['label'])}, score {way['score']:.3f}" if first else ""
+            cells = (change["column"], value(change.get("before")), value(change.get("after")), then)
+            table.add_row(str(number) if first else "", *cells)
+    return table
+
+
 def _steps(found: dict[str, Any]) -> Iterator[Step]:
     ordered = sorted(found["values"], key=lambda one: -abs(one["shap"]))
     place = found["baseline"]

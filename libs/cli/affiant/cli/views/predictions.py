@@ -13,7 +13,7 @@ from affiant.cli import inference
 from affiant.cli.inference import Answer, Spec
 from affiant.cli.verifying import Verdict
 from affiant.cli.views.events import describe
-from affiant.cli.views.explanation import anchor, waterfall
+from affiant.cli.views.explanation import anchor, waterfall, ways_out
 from affiant.cli.views.tables import mark, pairs, plain_table, value, when
 from affiant.common.events import BY_TYPE, ModelRegistered, type_of
 
@@ -116,6 +116,8 @@ def explanation(event: dict[str, Any]) -> list[RenderableType]:
         views += [Padding(view, (0, 0, 0, 2), expand=False) for view in anchor(event["anchor"])]
     if event.get("shap"):
         views += [Text(), Padding(waterfall(event["shap"], event["explained_output"]), (0, 0, 0, 2), expand=False)]
+    if event.get("counterfactuals"):
+        views += [Text(), Padding(ways_out(event["counterfactuals"]), (0, 0, 0, 2), expand=False)]
     views += [mark(warning, "yellow") for warning in event.get("warnings", [])]
     software = ", ".join(f"{name} {version}" for name, version in event.get("software", {}).items())
     made = f"seed {event['seed']} · {event['background_rows']} background rows · {event['duration_ms']:.0f} ms"

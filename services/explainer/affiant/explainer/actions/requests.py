@@ -74,7 +74,7 @@ class Requests:
         What is explained already with these methods is not computed again; what is queued by policy is moved to the
         front; what failed is tried once more. Raises `Problem` where there is nothing that could be explained.
         """
-        wanted = methods or list(domain.METHODS)
+        wanted = methods or list(domain.DEFAULT_METHODS)
         known = await asyncio.to_thread(self._store.jobs_of, prediction_id, row)
         for job, result in known:
             if set(wanted) <= set(job.methods) and (job.state in OPEN or job.state == "done"):
@@ -146,7 +146,7 @@ class Requests:
             record,
             row,
             trigger="request",
-            methods=list(domain.METHODS),
+            methods=list(domain.DEFAULT_METHODS),
             traceparent=trace.new_traceparent(),
             now=self._clock(),
             deadline_seconds=self._settings.deadline_seconds,

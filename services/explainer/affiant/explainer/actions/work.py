@@ -206,6 +206,7 @@ class Work:
             software=software,
             anchor=answer.anchor,
             shap=answer.shap,
+            counterfactuals=answer.counterfactuals,
             requested_by=job.requested_by,
             warnings=answer.warnings,
         )

@@ -6,8 +6,9 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
-from affiant.common.events import Anchor, Shap
+from affiant.common.events import Anchor, Counterfactual, ModelSpec, Shap
 from affiant.explainer.methods.anchors import find_anchor
+from affiant.explainer.methods.counterfactuals import Limits, find_counterfactuals
 from affiant.explainer.methods.errors import Unexplainable
 from affiant.explainer.methods.messages import Explain, Explained, ModelFiles
 from affiant.explainer.methods.predictor import Predictor, verified
@@ -58,8 +59,28 @@ class Explainer:
             started = time.perf_counter()
             shap = find_shap(predictor, row, explained, job.seed)
             seconds["shap"] = time.perf_counter() - started
+        counterfactuals: list[Counterfactual] | None = None
+        if "counterfactual" in job.methods:
+            started = time.perf_counter()
+            counterfactuals, more = _ways_out(predictor, row, explained, job.files.spec)
+            warnings += more
+            seconds["counterfactual"] = time.perf_counter() - started
         output = f"probability of {job.label}"
-        return Explained(output, len(predictor.table.background), anchor, shap, warnings, seconds)
+        background = len(predictor.table.background)
+        return Explained(output, background, anchor, shap, counterfactuals, warnings, seconds)
+
+
+def _ways_out(
+    predictor: Predictor, row: Matrix, explained: int, spec: ModelSpec
+) -> tuple[list[Counterfactual], list[str]]:
+    """Counterfactuals to the favourable decision; there are none to ask for where the row has it already."""
+    favourable = predictor.class_of(predictor.decision.favourable)
+    if explained == favourable:
+        return [], ["the decision is the favourable one: no counterfactual was looked for"]
+    policy = spec.policy.explain
+    limits = Limits(frozenset([*policy.immutable, *spec.protected]), policy.one_way)
+    found = find_counterfactuals(predictor, row, favourable, limits)
+    return found, [] if found else ["no counterfactual was found that keeps the immutable columns and the one-way ones"]
 
 
 def _replay(predictor: Predictor, row: Matrix, job: Explain) -> list[str]:

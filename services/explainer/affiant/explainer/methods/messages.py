@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, field
 
-from affiant.common.events import Anchor, ModelSpec, Scalar, Shap
+from affiant.common.events import Anchor, Counterfactual, ModelSpec, Scalar, Shap
 
 
 class ModelFiles(Struct, frozen=True):
@@ -56,6 +56,7 @@ class Explained(Struct, frozen=True, tag="explained"):
     background_rows: int
     anchor: Anchor | None = None
     shap: Shap | None = None
+    counterfactuals: list[Counterfactual] | None = None
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from affiant.common.events import Change, Scalar
 from affiant.explainer.methods.table import MISSING, Coding, Matrix, number_text
 
 
@@ -23,6 +24,22 @@ def anchor_sentence(
     if success:
         return f"{held} {covers}."
     return f"{held} {covers}; no set of conditions that reaches {percent(threshold)} was found."
+
+
+def counterfactual_sentence(changes: Sequence[Change], label: str | int, score: float) -> str:
+    """“With income 43 instead of 30.5, the decision would be “granted” (score 0.610).”; the score is rounded down."""
+    told = " and ".join(
+        f"{one.column} {_value_text(one.after)} instead of {_value_text(one.before)}" for one in changes
+    )
+    return f"With {told}, the decision would be “{label}” (score {math.floor(score * 1000) / 1000:.3f})."
+
+
+def _value_text(value: Scalar) -> str:
+    if value is None:
+        return "nothing"
+    if isinstance(value, str):
+        return f"“{value}”"
+    return number_text(float(value)) if isinstance(value, float) else _category_text(value)
 
 
 def percent(share: float) -> str:

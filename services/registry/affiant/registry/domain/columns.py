@@ -95,6 +95,11 @@ def _check_names(manifest: Manifest, columns: list[str], header: list[str], has_
     for name in manifest.kinds:
         if name not in columns:
             raise Unfit(f"kinds names {name!r}, which is no column of the model; it has {_list(columns)}")
+    explain = manifest.policy.explain
+    for role, stated in (("immutable", explain.immutable), ("one_way", explain.one_way)):
+        for name in stated:
+            if name not in columns:
+                raise Unfit(f"policy.explain.{role} names {name!r}, no column of the model; it has {_list(columns)}")
     for name in manifest.protected:
         if name not in known:
             extra = "" if has_background else " (there is no background data to hold it)"
