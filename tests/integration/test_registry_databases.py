@@ -405,3 +405,20 @@ async def test_a_database_that_is_away_is_said_and_comes_back(tmp_path: Path) ->
     finally:
         registry.store.close()
         server.stop()
+
+
+async def test_the_image_of_a_version_travels_with_its_promotions(registry: Office) -> None:
+    await registry.register()
+    await registry.register()
+    first, second = (f"registry.example.com/models/loan@sha256:{digit * 64}" for digit in "12")
+    order = Order("omar")
+    await registry.lifecycle.package("loan", 1, first, ["linux/amd64"], order)
+    await registry.lifecycle.package("loan", 1, first, ["linux/amd64"], order)
+    made = await registry.lifecycle.package("loan", 1, second, ["linux/amd64"], order)
+    assert made.spec.image == (await registry.lookup.version("loan", 1)).spec.image == second
+    assert (await registry.lookup.version("loan", 2)).spec.image == ""
+
+    await registry.promote(1)
+    packaged = [event["image"] for event in registry.events() if event["kind"] == "model_packaged"]
+    assert packaged == [first, second]
+    assert registry.events()[-1]["spec"]["image"] == second

@@ -86,3 +86,25 @@ def test_a_view_shows_where_a_version_is_served() -> None:
     served = Deployment("challenger", "serving", "http://x", "", "2026-01-02T00:00:00.000000Z")
     assert rules.shown_deployment([gone, served]) == served
     assert rules.shown_deployment([]) is None
+
+
+IMAGE = f"registry.example.com:5000/models/loan@sha256:{'c3' * 32}"
+
+
+def test_an_image_is_named_by_its_digest() -> None:
+    rules.check_image(VERSION, IMAGE)
+    rules.check_image(VERSION, IMAGE.replace("registry.example.com:5000", "localhost"))
+
+
+@pytest.mark.parametrize(
+    "image",
+    ["", "models/loan:3", IMAGE.removeprefix("registry.example.com:5000/models/"), IMAGE + "0", IMAGE + "\n", "a b"],
+)
+def test_a_tag_names_no_image(image: str) -> None:
+    with pytest.raises(Problem, match="by its digest"):
+        rules.check_image(VERSION, image)
+
+
+def test_an_archived_version_gets_no_image() -> None:
+    with pytest.raises(Conflict, match="archived"):
+        rules.check_image(dataclasses.replace(VERSION, state="archived"), IMAGE)

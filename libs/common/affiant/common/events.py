@@ -60,6 +60,24 @@ class ModelRegistered(Event, frozen=True, kw_only=True):
     registered_at: str
 
 
+class ModelPackaged(Event, frozen=True, kw_only=True):
+    """An image that holds this version's file was pushed: `image` is `<registry>/<repository>@sha256:<64 hex digits>`.
+
+    The image of a version that is promoted later is in the promotion's `spec.image` as well.
+    """
+
+    owner: ClassVar[str] = "registry"
+    name: ClassVar[str] = "model_packaged"
+
+    model: str
+    version: int
+    digest: str
+    image: str
+    by: str
+    packaged_at: str
+    platforms: list[str] = field(default_factory=list)
+
+
 class ModelPromoted(Event, frozen=True, kw_only=True):
     """An alias now points to this version, by the word of `approved_by`, who is not the author.
 
@@ -298,6 +316,7 @@ class MetricBreached(Event, frozen=True, kw_only=True):
 
 EVENTS: tuple[type[Event], ...] = (
     ModelRegistered,
+    ModelPackaged,
     ModelPromoted,
     ModelDeprecated,
     ModelArchived,

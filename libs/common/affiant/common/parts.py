@@ -100,7 +100,8 @@ class ModelSpec(Part, frozen=True, kw_only=True):
     """Everything that another part must know of a version in order to serve, explain or audit it.
 
     `protected` columns that the model does not take as inputs travel beside them in a request and are logged.
-    Digests are `sha256:<64 hex digits>` of the file's bytes.
+    Digests are `sha256:<64 hex digits>` of the file's bytes. `image` is the container image that holds the file under
+    `/models` (`<registry>/<repository>@sha256:…`, a ModelCar), where one was made: never a tag.
     """
 
     model: str
@@ -117,6 +118,7 @@ class ModelSpec(Part, frozen=True, kw_only=True):
     policy: Policy = field(default_factory=Policy)
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    image: str = ""
 
 
 class Anchor(Part, frozen=True, kw_only=True):

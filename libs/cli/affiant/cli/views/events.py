@@ -88,6 +88,7 @@ def _explained(event: events.PredictionExplained) -> str:
 
 _SAID: dict[type[Event], Callable[[Any], str]] = {
     events.ModelRegistered: lambda e: f"{_version(e)} by {e.spec.author}",
+    events.ModelPackaged: lambda e: f"{_version(e)} by {e.by} as {e.image}",
     events.ModelPromoted: lambda e: (
         f"{_version(e)} is {e.alias}, approved by {e.approved_by}" + (" (rollback)" if e.rollback else "")
     ),

@@ -11,7 +11,7 @@ from typing import cast
 
 import structlog
 
-from affiant.common.events import Alias, ModelArchived, ModelDeprecated, ModelPromoted
+from affiant.common.events import Alias, ModelArchived, ModelDeprecated, ModelPackaged, ModelPromoted
 from affiant.registry.actions.lookup import unknown, version_in
 from affiant.registry.actions.order import Order
 from affiant.registry.domain import lifecycle as rules
@@ -121,6 +121,31 @@ class Lifecycle:
             return version_in(records, model, number)
 
         return await self._do("model tagged", work, order)
+
+    async def package(self, model: str, number: int, image: str, platforms: list[str], order: Order) -> Version:
+        """Record the image that holds this version's file; promotions from now on carry it."""
+
+        def work(records: Records) -> Version:
+            version = _locked(records, model, number)
+            rules.check_image(version, image)
+            if version.spec.image == image:
+                return version
+            at = records.moment(model)
+            records.set_image(version, image, at=at, by=order.person)
+            records.note(model, number, "packaged", at=at, by=order.person, reason=order.reason, image=image)
+            event = ModelPackaged(
+                model=model,
+                version=number,
+                digest=version.digest,
+                image=image,
+                platforms=platforms,
+                by=order.person,
+                packaged_at=at,
+            )
+            records.publish(order.message(event))
+            return version_in(records, model, number)
+
+        return await self._do("model packaged", work, order)
 
     async def _do(self, what: str, work: Callable[[Records], Version], order: Order) -> Version:
         version = await self.store.transact(work)

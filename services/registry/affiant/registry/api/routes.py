@@ -29,6 +29,7 @@ Author = Annotated[Person, Depends(needs("author"))]
 Tagger = Annotated[Person, Depends(needs("author", "approver"))]
 Approver = Annotated[Person, Depends(needs("approver"))]
 Roller = Annotated[Person, Depends(needs("approver", "operator"))]
+Packager = Annotated[Person, Depends(needs("approver", "operator"))]
 Trace = Annotated[str, Header(alias="traceparent", description="W3C trace context; the event carries it on.")]
 
 
@@ -118,6 +119,14 @@ def _changing(lifecycle: Lifecycle) -> APIRouter:
         return views.version_view(
             await lifecycle.archive(model, version, Order(by.name, wish.reason, trace), force=wish.force)
         )
+
+    @api.put("/models/{model}/versions/{version}/image")
+    async def package(
+        model: Model, version: Number, by: Packager, wish: views.Package, trace: Trace = ""
+    ) -> views.VersionView:
+        """Record the container image that holds this version; promotions from now on carry it."""
+        order = Order(by.name, wish.reason, trace)
+        return views.version_view(await lifecycle.package(model, version, wish.image, wish.platforms, order))
 
     @api.put("/models/{model}/versions/{version}/tags")
     async def tag(

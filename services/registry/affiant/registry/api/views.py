@@ -150,6 +150,15 @@ class Promote:
 
 
 @dataclass(frozen=True)
+class Package:
+    """The image that holds the version: `<registry>/<repository>@sha256:…`."""
+
+    image: str
+    platforms: list[str] = field(default_factory=list)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class Rollback:
     """Which alias should go back."""
 

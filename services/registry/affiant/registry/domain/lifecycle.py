@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +13,9 @@ from affiant.common.ids import MODEL_NAME
 
 State = Literal["registered", "deprecated", "archived"]
 Served = Literal["serving", "failed", "undeployed"]
+
+
+IMAGE = re.compile(r"[a-z0-9.-]+(:[0-9]+)?(/[a-z0-9]+([._-]+[a-z0-9]+)*)+@sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -27,7 +31,7 @@ class Deployment:
 
 @dataclass(frozen=True)
 class Version:
-    """One version. All but `state`, `tags` (in `spec`), `aliases` and `deployment` never changes."""
+    """One version. All but `state`, `tags` and `image` (in `spec`), `aliases` and `deployment` never changes."""
 
     model: str
     version: int
@@ -114,6 +118,23 @@ def check_deprecatable(version: Version) -> None:
         raise Conflict(
             f"{version.model} version {version.version} is archived already",
             hint="Nothing more needs to be done: an archived version is out of use.",
+        )
+
+
+def check_image(version: Version, image: str) -> None:
+    """Raises `Problem` (422) for anything but a registry, a repository and a digest, `Conflict` where it is too late.
+
+    A tag may point to something else tomorrow: what was approved must be what is served.
+    """
+    if not IMAGE.fullmatch(image):
+        raise Problem(
+            f"{image[:200]!r} does not name an image by its digest",
+            status=422,
+            hint="registry/repository@sha256:<64 hex digits>, never a tag; `affiant package` pushes and records it",
+        )
+    if version.state == "archived":
+        raise Conflict(
+            f"{version.model} version {version.version} is archived", hint="Package a version that is in use."
         )
 
 

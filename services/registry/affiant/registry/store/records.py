@@ -12,7 +12,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from affiant.common import ids, outbox, wire
 from affiant.common.events import Check, ModelSpec
 from affiant.registry.domain.lifecycle import Deployment, Entry, Promotion, State, Version, shown_deployment
-from affiant.registry.store.tables import DEPLOYMENTS, HISTORY, MODELS, OUTBOX, PROMOTIONS, SEEN, VERSIONS
+from affiant.registry.store.tables import DEPLOYMENTS, HISTORY, IMAGES, MODELS, OUTBOX, PROMOTIONS, SEEN, VERSIONS
 
 _CHECKS = msgspec.json.Decoder(tuple[Check, ...])
 _SPEC = msgspec.json.Decoder(ModelSpec)
@@ -70,14 +70,14 @@ class Records:
         if model is not None:
             query = query.where(VERSIONS.c.model == model)
         rows = self.connection.execute(query).all()
-        held, served = self._held(model), self._served(model)
-        return [_version(row, held, served) for row in rows]
+        held, served, images = self._held(model), self._served(model), self._images(model)
+        return [_version(row, held, served, images) for row in rows]
 
     def version(self, model: str, number: int) -> Version | None:
         """One version."""
         query = select(VERSIONS).where(VERSIONS.c.model == model, VERSIONS.c.version == number)
         row = self.connection.execute(query).one_or_none()
-        return None if row is None else _version(row, self._held(model), self._served(model))
+        return None if row is None else _version(row, self._held(model), self._served(model), self._images(model))
 
     def set_state(self, version: Version, state: State) -> None:
         """Deprecate or archive."""
@@ -86,6 +86,17 @@ class Records:
     def set_tags(self, version: Version, tags: Mapping[str, str]) -> None:
         """Replace the tags."""
         self.connection.execute(_of(version).values(tags=_text(tags)))
+
+    def set_image(self, version: Version, image: str, *, at: str, by: str) -> None:
+        """Name the container image that holds this version from now on; earlier ones stay on record."""
+        values = {"model": version.model, "version": version.version, "image": image, "at": at, "by": by}
+        self.connection.execute(insert(IMAGES).values(**values))
+
+    def _images(self, model: str | None) -> dict[tuple[str, int], str]:
+        query = select(IMAGES).order_by(IMAGES.c.id)
+        if model is not None:
+            query = query.where(IMAGES.c.model == model)
+        return {(row.model, row.version): row.image for row in self.connection.execute(query)}
 
     def _held(self, model: str | None) -> dict[tuple[str, int], list[str]]:
         held: dict[tuple[str, int], list[str]] = {}
@@ -211,6 +222,7 @@ def _version(
     row: Row[Any],
     held: Mapping[tuple[str, int], list[str]],
     served: Mapping[tuple[str, int], list[Deployment]],
+    images: Mapping[tuple[str, int], str],
 ) -> Version:
     key = (row.model, row.version)
     return Version(
@@ -220,7 +232,7 @@ def _version(
         state=row.state,
         author=row.author,
         registered_at=row.registered_at,
-        spec=msgspec.structs.replace(_SPEC.decode(row.spec), tags=_TAGS.decode(row.tags)),
+        spec=msgspec.structs.replace(_SPEC.decode(row.spec), tags=_TAGS.decode(row.tags), image=images.get(key, "")),
         checks=_CHECKS.decode(row.checks),
         aliases=tuple(held.get(key, ())),
         deployment=shown_deployment(served.get(key, ())),

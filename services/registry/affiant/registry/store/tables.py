@@ -45,6 +45,18 @@ VERSIONS = Table(
     ForeignKeyConstraint(["model"], ["models.name"]),
 )
 
+IMAGES = Table(
+    "images",
+    METADATA,
+    Column("id", Integer, primary_key=True),
+    Column("model", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("image", String(512), nullable=False),
+    Column("at", String(32), nullable=False),
+    Column("by", String(255), nullable=False),
+    Index("images_of_a_version", "model", "version"),
+)
+
 PROMOTIONS = Table(
     "promotions",
     METADATA,
