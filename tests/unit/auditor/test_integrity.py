@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
 
 from affiant.auditor.actions.integrity import Inspector
+from affiant.auditor.store import entries
 from affiant.common.errors import NotFound, Problem
 from tests.unit.auditor import examples
 from tests.unit.auditor.test_answers import Auditor, opened
 
 pytestmark = pytest.mark.anyio
 
-ANOTHER_TREE = "UPDATE tiles SET hashes = CAST(zeroblob(32) || substr(hashes, 33) AS BLOB)"
-OF_4 = "WHERE idx = 4"
-ALTERATIONS = {
-    f"UPDATE entries SET body = CAST(substr(body, 1, 40) || '!' || substr(body, 42) AS BLOB) {OF_4}": "payload is not",
-    f"UPDATE entries SET body = CAST(replace(CAST(body AS TEXT), 'white', 'black') AS BLOB) {OF_4}": "payload is not",
-    f"UPDATE entries SET salt = randomblob(16) {OF_4}": "payload is not the one",
-    f"UPDATE entries SET body = NULL, salt = NULL {OF_4}": "payload was removed",
-    f"UPDATE entries SET payload_hash = zeroblob(32) {OF_4}": "payload is not the one",
-    f"UPDATE entries SET time = '2020-01-01T00:00:00Z' {OF_4}": "leaf is not the one",
-    f"UPDATE entries SET type = 'x' {OF_4}": "leaf is not the one",
-    f"DELETE FROM entries {OF_4}": "was removed",
-    f"DELETE FROM predictions {OF_4}": "its row in the table of predictions was removed",
+Change = Callable[[entries.Entry], dict[str, object]]
+ALTERED: dict[str, tuple[Change, str]] = {
+    "one byte of the payload": (lambda one: {"body": body(one)[:40] + b"!" + body(one)[41:]}, "payload is not"),
+    "a word of the payload": (lambda one: {"body": body(one).replace(b"white", b"black")}, "payload is not"),
+    "the salt": (lambda one: {"salt": bytes(16)}, "payload is not the one"),
+    "no payload": (lambda one: {"body": None, "salt": None}, "payload was removed"),
+    "the payload's hash": (lambda one: {"payload_hash": bytes(32)}, "payload is not the one"),
+    "the time": (lambda one: {"time": "2020-01-01T00:00:00Z"}, "leaf is not the one"),
+    "the type": (lambda one: {"type": "x"}, "leaf is not the one"),
 }
+REMOVED = {"entries": "was removed", "predictions": "its row in the table of predictions was removed"}
+
+
+def body(entry: entries.Entry) -> bytes:
+    assert entry.body is not None
+    return entry.body
 
 
 @pytest.fixture
@@ -43,8 +47,19 @@ async def filled(auditor: Auditor, count: int = 12) -> list[str]:
     return [event.prediction_id for event in events]
 
 
-async def alter(auditor: Auditor, statement: str) -> None:
-    await auditor.writer.write(lambda connection: connection.execute(statement))
+async def alter(auditor: Auditor, statement: str, *values: object) -> None:
+    await auditor.writer.write(lambda connection: connection.execute(statement, values))
+
+
+async def change(auditor: Auditor, index: int, change: Change) -> None:
+    [entry] = await auditor.lookup.ask(lambda connection: entries.of(connection, [index]))
+    for column, value in change(entry).items():
+        await alter(auditor, f"UPDATE entries SET {column} = ? WHERE idx = ?", value, index)
+
+
+async def another_tree(auditor: Auditor) -> None:
+    tile = await auditor.lookup.ask(lambda connection: entries.tile(connection, 0, 0))
+    await alter(auditor, "UPDATE tiles SET hashes = ? WHERE level = 0 AND position = 0", bytes(32) + tile[32:])
 
 
 async def test_a_store_that_nobody_touched_is_intact(auditor: Auditor) -> None:
@@ -59,10 +74,22 @@ async def test_an_empty_store_is_intact(auditor: Auditor) -> None:
     assert (found.intact, found.size, found.checked, found.checkpoint_size) == (True, 0, 0, 0)
 
 
-@pytest.mark.parametrize(("statement", "words"), ALTERATIONS.items())
-async def test_an_altered_entry_is_never_shown_and_is_named(auditor: Auditor, statement: str, words: str) -> None:
+@pytest.mark.parametrize("what", ALTERED)
+async def test_an_altered_entry_is_never_shown_and_is_named(auditor: Auditor, what: str) -> None:
     logged = await filled(auditor)
-    await alter(auditor, statement)
+    altered, words = ALTERED[what]
+    await change(auditor, 4, altered)
+    await check_that_4_is_named(auditor, logged, words)
+
+
+@pytest.mark.parametrize("table", REMOVED)
+async def test_a_removed_row_is_named(auditor: Auditor, table: str) -> None:
+    logged = await filled(auditor)
+    await alter(auditor, f"DELETE FROM {table} WHERE idx = 4")
+    await check_that_4_is_named(auditor, logged, REMOVED[table])
+
+
+async def check_that_4_is_named(auditor: Auditor, logged: list[str], words: str) -> None:
     for ask in (auditor.prover.prediction, auditor.prover.proof):
         with pytest.raises(Problem, match="entry 4 of the log was altered") as problem:
             await ask(logged[4])
@@ -79,14 +106,14 @@ async def test_an_altered_entry_is_never_shown_and_is_named(auditor: Auditor, st
 async def test_an_altered_explanation_is_not_shown_with_its_prediction(auditor: Auditor) -> None:
     event = examples.prediction(1, adverse=True)
     await auditor.keep(event, examples.explained(event.prediction_id))
-    await auditor.writer.write(lambda c: c.execute("UPDATE entries SET body = x'7b7d' WHERE idx = 1"))
+    await change(auditor, 1, lambda one: {"body": b"{}"})
     with pytest.raises(Problem, match="entry 1 of the log was altered"):
         await auditor.prover.prediction(event.prediction_id)
 
 
 async def test_a_tree_that_was_made_to_fit_does_not_lead_to_the_signed_root(auditor: Auditor) -> None:
     logged = await filled(auditor)
-    await auditor.writer.write(lambda c: c.execute(ANOTHER_TREE))
+    await another_tree(auditor)
     with pytest.raises(Problem, match="entry 7 of the log was altered: the tree does not lead"):
         await auditor.prover.prediction(logged[7])
     found = await Inspector(auditor.lookup, auditor.signing).look()
@@ -96,7 +123,7 @@ async def test_a_tree_that_was_made_to_fit_does_not_lead_to_the_signed_root(audi
 
 async def test_nothing_is_signed_over_a_tree_that_changed_while_the_auditor_runs(auditor: Auditor) -> None:
     await filled(auditor)
-    await auditor.writer.write(lambda c: c.execute(ANOTHER_TREE))
+    await another_tree(auditor)
     await auditor.keep(examples.prediction(13))
     signed = await auditor.signing.sign()
     assert signed is not None
@@ -116,7 +143,7 @@ async def test_a_checkpoint_that_the_key_did_not_sign_is_found(auditor: Auditor)
 async def test_an_entry_that_was_put_in_is_found(auditor: Auditor) -> None:
     await filled(auditor)
     columns = "type, source, subject, time, audited_at, payload_hash, salt, body"
-    copied = f"INSERT INTO entries (idx, event_id, {columns}) SELECT 99, 'forged', {columns} FROM entries {OF_4}"
+    copied = f"INSERT INTO entries (idx, event_id, {columns}) SELECT 99, 'forged', {columns} FROM entries WHERE idx = 4"
     await auditor.writer.write(lambda c: c.execute(copied))
     with pytest.raises(Problem, match="entry 99 of the log was altered"):
         await auditor.prover.prediction("forged")

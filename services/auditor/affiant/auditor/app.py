@@ -21,17 +21,15 @@ from affiant.auditor.api.routes import make_api
 from affiant.auditor.handlers.intake import Intake
 from affiant.auditor.handlers.lag import watch_lag
 from affiant.auditor.settings import AuditorSettings
-from affiant.auditor.store.database import Database
+from affiant.auditor.store.location import locate
 from affiant.common.service import Runtime, Service
 from affiant.common.settings import load
-
-DATABASE_FILE = "audit.db"
 
 
 def make_service(settings: AuditorSettings | None = None) -> Service:
     """The auditor, with settings from the environment where none are given. Connects nothing."""
     settings = settings or load(AuditorSettings, "AFFIANT_AUDITOR")
-    database = Database(Path(settings.data_dir) / DATABASE_FILE)
+    database = locate(settings.database_url, Path(settings.data_dir), settings.database_password_file)
     writer = Writer(database)
     relay = Relay(database, writer)
     lookup = Lookup(database)

@@ -11,10 +11,14 @@ class AuditorSettings(ServiceSettings, frozen=True, kw_only=True):
     `log_origin` is the name of the log in its checkpoints (a schema-less URL); without it one is made from the
     signing key at the first start. `witness_dir` is where checkpoints are written too, outside the store's reach;
     empty: nowhere. `gap_grace_seconds` is how late an event may come before its absence is published.
+    `database_url` is where the record is kept: `postgresql://user@host/name`; empty: an SQLite file in `data_dir`. The
+    password is in `database_password_file`, or in a pass file of libpq's.
     `fairness_window_rows` decisions per model are watched, groups of at least `fairness_group_rows` compared.
     """
 
     http_port: int = 8404
+    database_url: str = ""
+    database_password_file: str = ""
     log_origin: str = ""
     witness_dir: str = ""
     batch_events: int = 2_000

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
-from sqlite3 import Connection
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -17,7 +16,7 @@ from affiant.auditor.actions.writer import Writer
 from affiant.auditor.log import checkpoint, keys, proofs, tiles
 from affiant.auditor.settings import AuditorSettings
 from affiant.auditor.store import checkpoints, entries, facts, outbox
-from affiant.auditor.store.database import StoreAway
+from affiant.auditor.store.database import Connection, StoreAway
 from affiant.common import ids, wire
 from affiant.common.errors import Problem
 from affiant.common.events import CheckpointSigned
@@ -155,6 +154,7 @@ def _sign(connection: Connection, signer: checkpoint.Signer) -> checkpoints.Sign
 def _signer(connection: Connection, settings: AuditorSettings) -> checkpoint.Signer:
     """The signer of this log. The origin is written down once: a log cannot change its name."""
     folder = Path(settings.data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
     known = facts.text(connection, facts.ORIGIN)
     key = _key(folder / KEY_FILE, is_new=not known)
     public = key.public_key().public_bytes_raw()

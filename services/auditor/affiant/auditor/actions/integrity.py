@@ -8,7 +8,6 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from functools import partial
-from sqlite3 import Connection
 from typing import NamedTuple
 
 import structlog
@@ -20,7 +19,7 @@ from affiant.auditor.domain.views import Damage, Integrity
 from affiant.auditor.log import tiles
 from affiant.auditor.log.hashing import HASH_BYTES
 from affiant.auditor.store import checkpoints, entries, facts, holes
-from affiant.auditor.store.database import StoreAway
+from affiant.auditor.store.database import Connection, StoreAway
 from affiant.common.errors import Unavailable
 from affiant.common.events import BY_TYPE, ExplanationFailed, PredictionExplained, PredictionLogged
 

@@ -9,7 +9,6 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from sqlite3 import Connection
 from typing import Any, TypeVar
 
 import msgspec
@@ -31,7 +30,7 @@ from affiant.auditor.domain.views import (
 )
 from affiant.auditor.log import proofs, tiles
 from affiant.auditor.store import entries, facts, holes, projections, queries
-from affiant.auditor.store.database import Database, StoreAway
+from affiant.auditor.store.database import Connection, Database, StoreAway
 from affiant.common.errors import NotFound, Problem, Refused, Unavailable
 from affiant.common.events import OUTSIDE, PredictionLogged
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from sqlite3 import Connection
 
 from affiant.auditor.actions.look import Lookup, moment
 from affiant.auditor.actions.project import fill_protected
@@ -11,6 +10,7 @@ from affiant.auditor.actions.writer import Writer
 from affiant.auditor.domain import fairness
 from affiant.auditor.domain.views import Fairness
 from affiant.auditor.store import projections, queries
+from affiant.auditor.store.database import Connection
 from affiant.common.errors import NotFound
 
 FILL_BATCH = 500

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from sqlite3 import Connection
 
 import msgspec
 
@@ -12,6 +11,7 @@ from affiant.auditor.domain.arrival import Statement
 from affiant.auditor.domain.rows import UNKNOWN_VERSION, Prediction, decisions, protected_values
 from affiant.auditor.domain.sequences import merged
 from affiant.auditor.store import entries, projections
+from affiant.auditor.store.database import Connection
 from affiant.common import bus, wire
 from affiant.common.events import (
     OUTSIDE,

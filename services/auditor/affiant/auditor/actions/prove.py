@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-from sqlite3 import Connection
 
 import structlog
 
@@ -14,7 +13,7 @@ from affiant.auditor.domain.views import PredictionView, Proof
 from affiant.auditor.log import proofs
 from affiant.auditor.log.hashing import leaf_hash
 from affiant.auditor.store import checkpoints, entries
-from affiant.auditor.store.database import StoreAway
+from affiant.auditor.store.database import Connection, StoreAway
 from affiant.common.errors import NotFound, Problem, Unavailable
 
 log = structlog.get_logger(__name__)

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from sqlite3 import Connection
 
 import structlog
 
@@ -17,7 +16,7 @@ from affiant.auditor.domain.leaf import SALT_BYTES, Leaf, canonical, payload_has
 from affiant.auditor.log import tiles
 from affiant.auditor.log.hashing import leaf_hash
 from affiant.auditor.store import entries, facts
-from affiant.auditor.store.database import Database, StoreAway
+from affiant.auditor.store.database import Connection, Database, StoreAway
 from affiant.common import ids
 
 log = structlog.get_logger(__name__)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
-
 import structlog
 
 from affiant.auditor.actions.checkpoints import reader
@@ -11,6 +9,7 @@ from affiant.auditor.domain.leaf import Leaf, canonical, payload_hash
 from affiant.auditor.log import proofs, tiles
 from affiant.auditor.log.hashing import leaf_hash
 from affiant.auditor.store import checkpoints
+from affiant.auditor.store.database import Connection
 from affiant.auditor.store.entries import Entry
 from affiant.common.errors import Problem
 

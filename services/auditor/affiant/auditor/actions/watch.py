@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from sqlite3 import Connection
 
 import msgspec
 import structlog
@@ -18,7 +17,7 @@ from affiant.auditor.domain import fairness
 from affiant.auditor.domain.sequences import gaps
 from affiant.auditor.settings import AuditorSettings
 from affiant.auditor.store import facts, outbox, projections, queries
-from affiant.auditor.store.database import StoreAway
+from affiant.auditor.store.database import Connection, StoreAway
 from affiant.common import ids, wire
 from affiant.common.errors import Unavailable
 from affiant.common.events import GapFound, MetricBreached

@@ -6,13 +6,12 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from sqlite3 import Connection
 from typing import TypeVar
 
 from affiant.auditor.actions import metrics
 from affiant.auditor.actions.record import Outcome, Recorder
 from affiant.auditor.domain.arrival import Arrival
-from affiant.auditor.store.database import Database
+from affiant.auditor.store.database import Connection, Database
 
 T = TypeVar("T")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
 from typing import NamedTuple
+
+from affiant.auditor.store.database import Connection
 
 
 class Signed(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
-from sqlite3 import Connection
 from typing import NamedTuple
 
 from affiant.auditor.domain.arrival import Fault, Identity
+from affiant.auditor.store.database import Connection
 
 TileAddress = tuple[int, int]
 
@@ -39,22 +39,20 @@ class Known(NamedTuple):
 
 
 _COLUMNS = ", ".join(Entry._fields)
-_MARKS = ", ".join("?" * len(Entry._fields))
 
 
 def known(connection: Connection, event_ids: Iterable[str]) -> dict[Identity, Known]:
     """The entries that have one of these ids, whoever published them."""
+    condition, value = connection.among("event_id", list(event_ids))
     rows = connection.execute(
-        "SELECT entries.event_id, outside, entries.type, source, payload_hash, salt FROM json_each(?) AS asked "
-        "CROSS JOIN entries ON event_id = asked.value",
-        (json.dumps(list(event_ids)),),
+        f"SELECT event_id, outside, type, source, payload_hash, salt FROM entries WHERE {condition}", (value,)
     )
     return {(row[0], bool(row[1])): Known(*row[2:]) for row in rows}
 
 
 def insert(connection: Connection, entries: Sequence[Entry]) -> None:
     """Add entries at the end of the record."""
-    connection.executemany(f"INSERT INTO entries ({_COLUMNS}) VALUES ({_MARKS})", entries)
+    connection.insert_rows("entries", Entry._fields, entries)
 
 
 def by_event(connection: Connection, event_id: str) -> Entry | None:
@@ -66,10 +64,8 @@ def by_event(connection: Connection, event_id: str) -> Entry | None:
 
 def of(connection: Connection, indexes: Sequence[int]) -> list[Entry]:
     """The entries at these places, in the order of the log."""
-    rows = connection.execute(
-        f"SELECT {_COLUMNS} FROM entries WHERE idx IN (SELECT value FROM json_each(?)) ORDER BY idx",
-        (json.dumps(list(indexes)),),
-    )
+    condition, value = connection.among("idx", indexes)
+    rows = connection.execute(f"SELECT {_COLUMNS} FROM entries WHERE {condition} ORDER BY idx", (value,))
     return [Entry(*row) for row in rows]
 
 
@@ -90,7 +86,8 @@ def tile(connection: Connection, level: int, position: int) -> bytes:
 def put_tiles(connection: Connection, tiles: Mapping[TileAddress, bytes]) -> None:
     """Write tiles, over narrower ones at the same address."""
     connection.executemany(
-        "INSERT OR REPLACE INTO tiles (level, position, hashes) VALUES (?, ?, ?)",
+        "INSERT INTO tiles (level, position, hashes) VALUES (?, ?, ?) "
+        "ON CONFLICT (level, position) DO UPDATE SET hashes = excluded.hashes",
         [(*address, hashes) for address, hashes in tiles.items()],
     )
 
@@ -109,5 +106,10 @@ def _quarantined(fault: Fault, at: str) -> tuple[object, ...]:
     arrival = fault.arrival
     headers = json.dumps(dict(arrival.headers)) if arrival.headers else None
     digest = sha256(arrival.body).digest()
-    where = (arrival.stream, arrival.sequence, digest, arrival.durable, arrival.subject)
-    return (*where, headers, arrival.body, fault.kind, fault.reason, fault.event_id, at)
+    where = (arrival.stream, arrival.sequence, digest, arrival.durable, _storable(arrival.subject))
+    return (*where, headers, arrival.body, fault.kind, _storable(fault.reason), _storable(fault.event_id), at)
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL keeps no NUL in a text, and what is set aside must find room in any case; the body has it still."""
+    return text.replace("\0", "\N{REPLACEMENT CHARACTER}")

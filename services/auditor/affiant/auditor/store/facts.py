@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
+from affiant.auditor.store.database import Connection
 
 SIZE = "size"
 ORIGIN = "origin"
@@ -23,7 +23,10 @@ def text(connection: Connection, name: str) -> str:
 
 def put(connection: Connection, name: str, value: int | str) -> None:
     """Set a value."""
-    connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+    connection.execute(
+        "INSERT INTO facts (name, value) VALUES (?, ?) ON CONFLICT (name) DO UPDATE SET value = excluded.value",
+        (name, str(value)),
+    )
 
 
 def reported(connection: Connection, name: str) -> str:
@@ -34,4 +37,8 @@ def reported(connection: Connection, name: str) -> str:
 
 def report(connection: Connection, name: str, value: str, at: str) -> None:
     """Remember that `value` was published under `name`."""
-    connection.execute("INSERT OR REPLACE INTO reports (name, value, at) VALUES (?, ?, ?)", (name, value, at))
+    connection.execute(
+        "INSERT INTO reports (name, value, at) VALUES (?, ?, ?) "
+        "ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = excluded.at",
+        (name, value, at),
+    )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from sqlite3 import Connection
 from typing import Literal
+
+from affiant.auditor.store.database import Connection
 
 
 def first_missing(connection: Connection, size: int) -> int | None:
     """The first place below `size` without an entry. Counts by an index, without reading payloads."""
     # The plus keeps SQLite from walking the table itself, which holds the payloads.
-    (there,) = connection.execute("SELECT count(*) FROM entries WHERE +idx BETWEEN 0 AND ? - 1", (size,)).fetchone()
+    place = "+idx" if connection.dialect == "sqlite" else "idx"
+    (there,) = connection.execute(
+        f"SELECT count(*) FROM entries WHERE {place} >= 0 AND {place} < ?", (size,)
+    ).fetchone()
     if there == size:
         return None
     row = connection.execute(
         "SELECT min(place) FROM (SELECT 0 AS place UNION ALL SELECT idx + 1 FROM entries WHERE idx >= 0) AS next "
-        "WHERE place < ? AND NOT EXISTS (SELECT 1 FROM entries WHERE idx = place)",
+        "WHERE place < ? AND NOT EXISTS (SELECT 1 FROM entries WHERE entries.idx = next.place)",
         (size,),
     ).fetchone()
     return None if row[0] is None else int(row[0])

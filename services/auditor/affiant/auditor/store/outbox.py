@@ -6,9 +6,9 @@ The same behaviour as `affiant.common.outbox`, over the auditor's own connection
 from __future__ import annotations
 
 import json
-from sqlite3 import Connection
 from typing import NamedTuple
 
+from affiant.auditor.store.database import Connection
 from affiant.common.wire import Message
 
 

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from sqlite3 import Connection
 from typing import NamedTuple
 
 import msgspec
 
 from affiant.auditor.domain.rows import Decision, Prediction, Values
 from affiant.auditor.domain.sequences import Run
+from affiant.auditor.store.database import Connection
 from affiant.common.events import ModelSpec
 
 Replica = tuple[str, str, int]
 """(model, replica, epoch)"""
 
-_PREDICTION = ", ".join(["idx", *Prediction._fields, "awaits_spec"])
-_PREDICTION_MARKS = ", ".join("?" * (len(Prediction._fields) + 2))
+_PREDICTION = ("idx", *Prediction._fields, "awaits_spec")
+_DECISION = ("idx", "row", "model", "version", "received_at", "label", "adverse", "score", "protected")
 _decode_spec = msgspec.json.Decoder(ModelSpec).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -44,19 +44,16 @@ class Explanation(NamedTuple):
 
 def add_predictions(connection: Connection, rows: Iterable[tuple[int, Prediction, bool]]) -> None:
     """Each row: place in the log, the prediction, whether its model's spec is not known yet."""
-    connection.executemany(
-        f"INSERT INTO predictions ({_PREDICTION}) VALUES ({_PREDICTION_MARKS})",
-        [(idx, *prediction, awaits) for idx, prediction, awaits in rows],
-    )
+    connection.insert_rows("predictions", _PREDICTION, [(idx, *prediction, awaits) for idx, prediction, awaits in rows])
 
 
 def add_decisions(
     connection: Connection, rows: Iterable[tuple[int, Prediction, Sequence[Decision], Sequence[Values]]]
 ) -> None:
     """Each row: place in the log, the prediction, its decisions and, beside each, the protected values."""
-    connection.executemany(
-        "INSERT INTO decisions (idx, row, model, version, received_at, label, adverse, score, protected) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    connection.insert_rows(
+        "decisions",
+        _DECISION,
         [
             (idx, made.row, of.model, of.version, of.received_at, _label(made), made.adverse, made.score, _json(values))
             for idx, of, decisions, protected in rows
@@ -66,12 +63,12 @@ def add_decisions(
 
 
 def add_explanations(connection: Connection, rows: Sequence[Explanation]) -> None:
-    connection.executemany("INSERT INTO explanations VALUES (?, ?, ?, ?, ?)", rows)
+    connection.insert_rows("explanations", Explanation._fields, rows)
 
 
 def add_lifecycle(connection: Connection, rows: Sequence[tuple[int, str]]) -> None:
     """Each row: place in the log, the model."""
-    connection.executemany("INSERT INTO lifecycle VALUES (?, ?)", rows)
+    connection.insert_rows("lifecycle", ("idx", "model"), rows)
 
 
 def add_specs(connection: Connection, specs: Iterable[ModelSpec]) -> None:
@@ -96,9 +93,9 @@ def specs_of(connection: Connection, model: str) -> list[ModelSpec]:
 
 def add_counts(connection: Connection, counts: Iterable[Count]) -> None:
     connection.executemany(
-        "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET "
-        "answered = answered + excluded.answered, failed = failed + excluded.failed, rows = rows + excluded.rows, "
-        "adverse_rows = adverse_rows + excluded.adverse_rows",
+        "INSERT INTO counts VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT (model, version) DO UPDATE SET "
+        "answered = counts.answered + excluded.answered, failed = counts.failed + excluded.failed, "
+        "rows = counts.rows + excluded.rows, adverse_rows = counts.adverse_rows + excluded.adverse_rows",
         counts,
     )
 
@@ -136,8 +133,10 @@ def put_runs(connection: Connection, replica: Replica, before: Sequence[Run], af
         "DELETE FROM runs WHERE model = ? AND replica = ? AND epoch = ? AND first = ?",
         [(*replica, run.first) for run in gone],
     )
-    connection.executemany(
-        "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?)", [(*replica, run.first, run.last, run.since) for run in new]
+    connection.insert_rows(
+        "runs",
+        ("model", "replica", "epoch", "first", "last", "since"),
+        [(*replica, run.first, run.last, run.since) for run in new],
     )
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections import Counter, defaultdict
 from dataclasses import dataclass
-from sqlite3 import Connection
 from typing import Any
 
 from affiant.auditor.domain.fairness import Count
 from affiant.auditor.domain.rows import UNKNOWN_VERSION
 from affiant.auditor.domain.views import PredictionLine, QuarantinedLine
+from affiant.auditor.store.database import Connection
 from affiant.auditor.store.projections import Replica
 from affiant.common.events import OUTSIDE
 
@@ -43,12 +44,14 @@ class Totals:
 
 
 _LINE = """
-SELECT event_id, idx, source, audited_at, model, version, digest, alias, status, received_at, rows, adverse_rows,
-  (SELECT count(DISTINCT row) FROM explanations AS x WHERE x.prediction_id = event_id AND outcome = 'explained'),
-  (SELECT json_group_array(json_array(json(label), score)) FROM decisions AS d WHERE d.idx = predictions.idx),
+SELECT event_id, entries.idx, source, audited_at, model, version, digest, alias, status, received_at, rows,
+  adverse_rows,
+  (SELECT count(DISTINCT x.row) FROM explanations AS x WHERE x.prediction_id = event_id AND outcome = 'explained'),
   request_id, subject_ref, duration_us, replica, epoch, sequence, error
-FROM predictions JOIN entries USING (idx)
+FROM predictions JOIN entries ON entries.idx = predictions.idx
 """
+Decided = dict[int, tuple[list[Any], list[float | None]]]
+"""Place in the log → the labels and the scores of its decided rows, in their order."""
 
 
 def predictions(connection: Connection, wanted: Filter, limit: int) -> list[PredictionLine]:
@@ -56,12 +59,24 @@ def predictions(connection: Connection, wanted: Filter, limit: int) -> list[Pred
     conditions, values = _conditions(wanted)
     rows = connection.execute(
         f"{_LINE} WHERE {conditions} ORDER BY received_at DESC, predictions.idx DESC LIMIT ?", (*values, limit)
-    )
-    return [_line(row) for row in rows]
+    ).fetchall()
+    decided = _decided(connection, [row[1] for row in rows])
+    return [_line(row, decided) for row in rows]
+
+
+def _decided(connection: Connection, indexes: list[int]) -> Decided:
+    found: Decided = defaultdict(lambda: ([], []))
+    condition, value = connection.among("idx", indexes)
+    for idx, label, score in connection.execute(
+        f"SELECT idx, label, score FROM decisions WHERE {condition} ORDER BY idx, row", (value,)
+    ):
+        found[idx][0].append(json.loads(label))
+        found[idx][1].append(score)
+    return found
 
 
 def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
-    tests: list[tuple[str, list[Any]]] = [("1", [])]
+    tests: list[tuple[str, list[Any]]] = [("1 = 1", [])]
     for clause, value in (
         ("model = ?", wanted.model),
         ("version = ?", wanted.version),
@@ -78,10 +93,9 @@ def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
     return " AND ".join(clause for clause, _ in tests), [value for _, values in tests for value in values]
 
 
-def _line(row: tuple[Any, ...]) -> PredictionLine:
-    decided = json.loads(row[13])
-    labels, scores = [pair[0] for pair in decided], [pair[1] for pair in decided]
-    values: list[Any] = [*row[:5], _version(row[5]), *row[6:13], labels, scores, *row[14:]]
+def _line(row: tuple[Any, ...], decided: Decided) -> PredictionLine:
+    labels, scores = decided[row[1]]
+    values: list[Any] = [*row[:5], _version(row[5]), *row[6:13], labels, scores, *row[13:]]
     return PredictionLine(*values)
 
 
@@ -99,8 +113,13 @@ def explanations(connection: Connection, prediction_id: str) -> list[int]:
 
 def lifecycle(connection: Connection, model: str | None) -> list[int]:
     """The entries of registry and deployer, of one model or all, in the order of the log."""
-    rows = connection.execute("SELECT idx FROM lifecycle WHERE ?1 IS NULL OR model = ?1 ORDER BY idx", (model,))
-    return [row[0] for row in rows]
+    condition, values = _of(model)
+    return [row[0] for row in connection.execute(f"SELECT idx FROM lifecycle WHERE {condition} ORDER BY idx", values)]
+
+
+def _of(model: str | None) -> tuple[str, tuple[str, ...]]:
+    """The condition that asks for one model, or for all."""
+    return ("1 = 1", ()) if model is None else ("model = ?", (model,))
 
 
 def models(connection: Connection) -> list[str]:
@@ -110,13 +129,15 @@ def models(connection: Connection) -> list[str]:
 
 def totals(connection: Connection, model: str | None) -> Totals:
     """The counts of one model, or of all."""
+    condition, values = _of(model)
     answered, failed, rows, adverse = connection.execute(
         "SELECT coalesce(sum(answered), 0), coalesce(sum(failed), 0), coalesce(sum(rows), 0), "
-        "coalesce(sum(adverse_rows), 0) FROM counts WHERE ?1 IS NULL OR model = ?1",
-        (model,),
+        f"coalesce(sum(adverse_rows), 0) FROM counts WHERE {condition}",
+        values,
     ).fetchone()
     versions = connection.execute(
-        "SELECT version, sum(answered + failed) FROM counts WHERE ?1 IS NULL OR model = ?1 GROUP BY version", (model,)
+        f"SELECT version, sum(answered + failed) FROM counts WHERE {condition} GROUP BY version ORDER BY version",
+        values,
     )
     (quarantined,) = connection.execute("SELECT count(*) FROM quarantine").fetchone()
     explained, without = _explained(connection, model)
@@ -127,11 +148,12 @@ def totals(connection: Connection, model: str | None) -> Totals:
 
 def _explained(connection: Connection, model: str | None) -> tuple[int, int]:
     """Rows with an explanation, and rows for which there are only failures."""
+    condition, values = _of(model)
     row = connection.execute(
         "SELECT coalesce(sum(done), 0), count(*) - coalesce(sum(done), 0) FROM "
-        "(SELECT max(outcome = 'explained') AS done FROM explanations WHERE ?1 IS NULL OR model = ?1 "
-        "GROUP BY prediction_id, row)",
-        (model,),
+        "(SELECT max(CASE WHEN outcome = 'explained' THEN 1 ELSE 0 END) AS done FROM explanations "
+        f"WHERE {condition} GROUP BY prediction_id, row) AS explained",
+        values,
     ).fetchone()
     return row[0], row[1]
 
@@ -139,10 +161,11 @@ def _explained(connection: Connection, model: str | None) -> tuple[int, int]:
 def _missing(connection: Connection, model: str | None) -> int:
     """Numbers of our model servers that have not come. How outside systems number is no statement of ours; the
     completeness report shows their gaps under their own names."""
+    condition, values = _of(model)
     rows = connection.execute(
-        "SELECT max(last) - sum(last - first + 1) AS missing FROM runs WHERE (?1 IS NULL OR model = ?1) "
-        "AND replica NOT LIKE ?2 GROUP BY model, replica, epoch HAVING missing > 0",
-        (model, f"{OUTSIDE}:%"),
+        f"SELECT max(last) - sum(last - first + 1) FROM runs WHERE {condition} AND replica NOT LIKE ? "
+        "GROUP BY model, replica, epoch HAVING max(last) > sum(last - first + 1)",
+        (*values, f"{OUTSIDE}:%"),
     )
     # Added up here: SQLite's sum fails beyond 64 bits.
     return sum(row[0] for row in rows)
@@ -150,10 +173,12 @@ def _missing(connection: Connection, model: str | None) -> int:
 
 def replicas(connection: Connection, model: str | None, *, broken: bool = False) -> list[Replica]:
     """Every (model, replica, epoch) that numbered requests; with `broken` only those that have a gap."""
+    condition, values = _of(model)
+    having = "HAVING count(*) > 1 OR min(first) > 1" if broken else ""
     rows = connection.execute(
-        "SELECT model, replica, epoch FROM runs WHERE ?1 IS NULL OR model = ?1 GROUP BY model, replica, epoch "
-        "HAVING NOT ?2 OR count(*) > 1 OR min(first) > 1 ORDER BY model, replica, epoch",
-        (model, broken),
+        f"SELECT model, replica, epoch FROM runs WHERE {condition} GROUP BY model, replica, epoch {having} "
+        "ORDER BY model, replica, epoch",
+        values,
     )
     return [(row[0], row[1], row[2]) for row in rows]
 
@@ -162,42 +187,44 @@ def group_counts(
     connection: Connection, model: str, column: str, since: str | None, until: str | None, version: int | None = None
 ) -> list[Count]:
     """Rows and favourable decisions by value of a protected column."""
-    rows = connection.execute(
-        f"{_GROUPS} FROM decisions, json_each(decisions.protected) AS held WHERE model = ?1 AND held.key = ?2 "
-        "AND (?3 IS NULL OR received_at >= ?3) AND (?4 IS NULL OR received_at < ?4) "
-        "AND (?5 IS NULL OR version = ?5) GROUP BY held.value, held.type IN ('true', 'false')",
-        (model, column, since, until, version),
-    )
-    return [_count(row) for row in rows]
+    wanted = Filter(model=model, version=version, since=since, until=until)
+    conditions, values = _conditions(wanted)
+    return _by_value(connection, column, f"decisions WHERE {conditions}", values)
 
 
 def latest_group_counts(connection: Connection, model: str, column: str, rows: int) -> list[Count]:
     """The same over the latest `rows` decided rows of a model."""
-    latest = "SELECT protected, adverse FROM decisions WHERE model = ?1 ORDER BY received_at DESC LIMIT ?3"
+    latest = "SELECT protected, adverse FROM decisions WHERE model = ? ORDER BY received_at DESC LIMIT ?"
+    return _by_value(connection, column, f"({latest}) AS latest", [model, rows])
+
+
+def _by_value(connection: Connection, column: str, source: str, values: list[Any]) -> list[Count]:
+    """Counted by what stands in `protected` as a whole, of which there are few, and then by the one column in it."""
     found = connection.execute(
-        f"{_GROUPS} FROM ({latest}) AS latest, json_each(latest.protected) AS held WHERE held.key = ?2 "
-        "GROUP BY held.value, held.type IN ('true', 'false')",
-        (model, column, rows),
+        "SELECT protected, count(*), sum(CASE WHEN adverse = 0 THEN 1 ELSE 0 END) "
+        f"FROM {source} GROUP BY protected ORDER BY protected",
+        values,
     )
-    return [_count(row) for row in found]
-
-
-_GROUPS = "SELECT held.value, held.type IN ('true', 'false'), count(*), sum(NOT adverse)"
-
-
-def _count(row: tuple[Any, ...]) -> Count:
-    value, is_boolean, rows, favourable = row
-    return Count(bool(value) if is_boolean else value, rows, favourable)
+    rows: Counter[tuple[bool, Any]] = Counter()
+    favourable: Counter[tuple[bool, Any]] = Counter()
+    for protected, count, good in found:
+        held = json.loads(protected)
+        if column in held:
+            # True is not 1 here, though it is to Python.
+            key = isinstance(held[column], bool), held[column]
+            rows[key] += count
+            favourable[key] += good
+    return [Count(key[1], rows[key], favourable[key]) for key in rows]
 
 
 def protected_columns(connection: Connection, model: str, latest: int = 1_000) -> list[str]:
     """The columns whose values were kept with the latest decisions of a model."""
     rows = connection.execute(
-        "SELECT DISTINCT held.key FROM (SELECT protected FROM decisions WHERE model = ? ORDER BY received_at DESC "
-        "LIMIT ?) AS latest, json_each(latest.protected) AS held ORDER BY 1",
+        "SELECT DISTINCT protected FROM (SELECT protected FROM decisions WHERE model = ? "
+        "ORDER BY received_at DESC LIMIT ?) AS latest",
         (model, latest),
     )
-    return [row[0] for row in rows]
+    return sorted({name for (protected,) in rows for name in json.loads(protected)})
 
 
 def quarantined(connection: Connection, limit: int) -> list[QuarantinedLine]:
