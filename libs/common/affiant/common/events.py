@@ -20,8 +20,10 @@ from affiant.common.parts import (
     Change as Change,
     Check as Check,
     Column as Column,
+    ColumnImportance as ColumnImportance,
     Counterfactual as Counterfactual,
     Decision as Decision,
+    Effect as Effect,
     ExplainMethod as ExplainMethod,
     ExplainPolicy as ExplainPolicy,
     ModelSpec as ModelSpec,
@@ -269,6 +271,28 @@ class ExplanationFailed(Event, frozen=True, kw_only=True):
     attempts: int = 1
 
 
+class ModelExplained(Event, frozen=True, kw_only=True):
+    """What a version does as a whole, computed once when it is first promoted, over its background data."""
+
+    owner: ClassVar[str] = "explainer"
+    name: ClassVar[str] = "model_explained"
+    per_model: ClassVar[bool] = True
+
+    model: str
+    version: int
+    digest: str
+    seed: int
+    background_digest: str
+    background_rows: int
+    explained_output: str
+    importance: list[ColumnImportance]
+    effects: list[Effect]
+    explained_at: str
+    duration_ms: float
+    software: dict[str, str]
+    warnings: list[str] = field(default_factory=list)
+
+
 # --- auditor --------------------------------------------------------------------------------------------------
 
 
@@ -326,6 +350,7 @@ EVENTS: tuple[type[Event], ...] = (
     PredictionLogged,
     PredictionExplained,
     ExplanationFailed,
+    ModelExplained,
     CheckpointSigned,
     GapFound,
     MetricBreached,

@@ -174,3 +174,27 @@ class Counterfactual(Part, frozen=True, kw_only=True):
     score: float
     distance: float
     sentence: str
+
+
+class ColumnImportance(Part, frozen=True, kw_only=True):
+    """Permutation importance (Breiman 2001): how much the score moves, on average, when the column is shuffled.
+
+    `importance` is the mean absolute change of the explained output, `deviation` its standard deviation over repeats.
+    """
+
+    column: str
+    importance: float
+    deviation: float
+
+
+class Effect(Part, frozen=True, kw_only=True):
+    """How the explained output goes with one column: `values[i]` at `points[i]`.
+
+    `ale`: accumulated local effects (Apley, Zhu 2020), centred on 0, numeric columns only; `partial_dependence`
+    (Friedman 2001): the mean output with the column set to the point in every background row.
+    """
+
+    column: str
+    kind: Literal["ale", "partial_dependence"]
+    points: list[Scalar]
+    values: list[float]

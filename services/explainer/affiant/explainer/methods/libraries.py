@@ -25,10 +25,24 @@ def _stand_in_for_ray() -> None:
 
 _stand_in_for_ray()
 
-from alibi.explainers import AnchorTabular, KernelShap  # noqa: E402  # the stand-in must come first
+from alibi.explainers import (  # noqa: E402  # the stand-in must come first
+    ALE,
+    AnchorTabular,
+    KernelShap,
+    PartialDependence,
+    PermutationImportance,
+)
 from alibi.explainers.anchors.anchor_tabular import TabularSampler  # noqa: E402
 
-__all__ = ["AnchorTabular", "KernelShap", "TabularSampler", "software"]
+__all__ = [
+    "ALE",
+    "AnchorTabular",
+    "KernelShap",
+    "PartialDependence",
+    "PermutationImportance",
+    "TabularSampler",
+    "software",
+]
 
 
 def software() -> dict[str, str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, field
 
-from affiant.common.events import Anchor, Counterfactual, ModelSpec, Scalar, Shap
+from affiant.common.events import Anchor, ColumnImportance, Counterfactual, Effect, ModelSpec, Scalar, Shap
 
 
 class ModelFiles(Struct, frozen=True):
@@ -36,6 +36,13 @@ class Explain(Struct, frozen=True, tag="explain"):
     seed: int
 
 
+class Survey(Struct, frozen=True, tag="survey"):
+    """Explain the version as a whole."""
+
+    files: ModelFiles
+    seed: int
+
+
 class Ready(Struct, frozen=True, tag="ready"):
     """The worker has imported its libraries; `software` names them with their versions."""
 
@@ -59,6 +66,16 @@ class Explained(Struct, frozen=True, tag="explained"):
     counterfactuals: list[Counterfactual] | None = None
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+
+
+class Overview(Struct, frozen=True, tag="overview"):
+    """What a version does as a whole: how much each column counts, and how the output goes with its value."""
+
+    explained_output: str
+    background_rows: int
+    importance: list[ColumnImportance]
+    effects: list[Effect]
+    warnings: list[str] = field(default_factory=list)
 
 
 class CannotExplain(Struct, frozen=True, tag="cannot"):
