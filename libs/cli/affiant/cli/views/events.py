@@ -82,8 +82,13 @@ def _logged(event: events.PredictionLogged) -> str:
 
 
 def _explained(event: events.PredictionExplained) -> str:
-    sentence = event.anchor.sentence if event.anchor else "SHAP values"
+    ways = [way.sentence for way in event.counterfactuals or []]
+    sentence = event.anchor.sentence if event.anchor else ways[0] if ways else "SHAP values"
     return f"{_version(event)} {event.prediction_id}: {sentence}"
+
+
+def _most(event: events.ModelExplained) -> str:
+    return max(event.importance, key=lambda one: one.importance).column if event.importance else "nothing"
 
 
 _SAID: dict[type[Event], Callable[[Any], str]] = {
@@ -99,6 +104,7 @@ _SAID: dict[type[Event], Callable[[Any], str]] = {
     events.ModelUndeployed: lambda e: f"{_version(e)} as {e.alias} {e.reason}".rstrip(),
     events.PredictionLogged: _logged,
     events.PredictionExplained: _explained,
+    events.ModelExplained: lambda e: f"{_version(e)} as a whole: {_most(e)} counts most",
     events.ExplanationFailed: lambda e: f"{e.model} {e.prediction_id} {e.state}: {e.reason}",
     events.CheckpointSigned: lambda e: f"{e.size} entries, root {e.root[:16]}…",
     events.GapFound: lambda e: f"{e.model} replica {e.replica}: missing {', '.join(f'{a}–{b}' for a, b in e.missing)}",

@@ -16,6 +16,7 @@ from affiant.common import bus, wire
 from affiant.common.events import (
     OUTSIDE,
     ExplanationFailed,
+    ModelExplained,
     ModelPromoted,
     ModelRegistered,
     ModelSpec,
@@ -60,7 +61,11 @@ def decode(entry: entries.Entry) -> object:
 
 
 def _lifecycle(connection: Connection, placed: Sequence[Placed]) -> None:
-    of_models = [(idx, one) for idx, one in placed if one.arrival.durable == bus.AUDITOR_MODELS.name]
+    of_models = [
+        (idx, one)
+        for idx, one in placed
+        if one.arrival.durable == bus.AUDITOR_MODELS.name or isinstance(one.envelope.event, ModelExplained)
+    ]
     known = [one.envelope.event for _, one in of_models]
     projections.add_lifecycle(
         connection, [(idx, str(getattr(one.envelope.event, "model", ""))) for idx, one in of_models]
