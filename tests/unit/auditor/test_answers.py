@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from affiant.auditor.actions.checkpoints import Checkpoints
+from affiant.auditor.actions.columns import Columns
 from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
@@ -38,6 +39,7 @@ class Auditor:
     settings: AuditorSettings
     database: Database
     writer: Writer
+    columns: Columns
     lookup: Lookup
     measure: Measure
     signing: Checkpoints
@@ -57,16 +59,18 @@ class Auditor:
 def make(folder: Path, **settings: object) -> Auditor:
     chosen = AuditorSettings(data_dir=str(folder / "auditor"), witness_dir=str(folder / "witness"), **settings)  # type: ignore[arg-type]
     database = stores.at(folder / "auditor")
-    writer, lookup = Writer(database), Lookup(database)
+    writer, columns = Writer(database), Columns(database, folder / "auditor" / "segments")
+    lookup = Lookup(database, columns)
     measure, signing = Measure(lookup, writer), Checkpoints(writer, chosen)
     watch = Watch(lookup, writer, measure, chosen)
-    return Auditor(chosen, database, writer, lookup, measure, signing, Prover(lookup, signing), watch)
+    return Auditor(chosen, database, writer, columns, lookup, measure, signing, Prover(lookup, signing), watch)
 
 
 async def opened(folder: Path, **settings: object) -> Auditor:
     auditor = make(folder, **settings)
     await auditor.writer.open()
     await auditor.signing.open()
+    auditor.columns.open()
     return auditor
 
 
@@ -99,6 +103,21 @@ async def test_a_proof_verifies_from_the_payload_up_to_the_signature(auditor: Au
     _, size, root = verifier.opened(proof.checkpoint, proof.verifier_key)
     path = [bytes.fromhex(step) for step in proof.path]
     assert verifier.included(verifier.leaf(proof.leaf.encode()), proof.index, size, path, root)
+
+
+async def test_a_prediction_is_found_by_the_callers_own_id_and_by_whom_it_is_about(auditor: Auditor) -> None:
+    await auditor.keep(
+        examples.prediction(1, request_id="r-1", subject_ref="ann"),
+        examples.prediction(2, request_id="r-2", subject_ref="ann"),
+        examples.prediction(3),
+    )
+
+    async def numbers(wanted: Filter) -> list[int]:
+        return [line.sequence for line in (await auditor.lookup.predictions(wanted, 10, None)).predictions]
+
+    assert await numbers(Filter(request_id="r-1")) == [1]
+    assert await numbers(Filter(subject_ref="ann")) == [2, 1]
+    assert await numbers(Filter(request_id="")) == []
 
 
 async def test_an_id_that_nobody_logged_is_not_found(auditor: Auditor) -> None:

@@ -299,6 +299,7 @@ COMMANDS = [
     "deployments",
     "predict",
     "prediction",
+    "predictions",
     "explain",
     "tail",
     "doctor",

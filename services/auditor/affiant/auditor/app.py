@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from pathlib import Path
 from faststream.nats import NatsRouter
 
 from affiant.auditor.actions.checkpoints import Checkpoints
+from affiant.auditor.actions.columns import FOLDER, Columns
 from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
@@ -32,26 +34,30 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     database = locate(settings.database_url, Path(settings.data_dir), settings.database_password_file)
     writer = Writer(database)
     relay = Relay(database, writer)
-    lookup = Lookup(database)
+    intakes: list[Intake] = []
+    columns = Columns(database, Path(settings.data_dir) / FOLDER, lambda: any(intake.busy for intake in intakes))
+    lookup = Lookup(database, columns)
     measure = Measure(lookup, writer)
     signing = Checkpoints(writer, settings, relay.wake)
     watch = Watch(lookup, writer, measure, settings, relay.wake)
-    intakes: list[Intake] = []
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         _collect_garbage_less_often()
         await writer.open()
         await signing.open()
+        await asyncio.to_thread(columns.open)
         intake = Intake(
             runtime.nats, runtime.js, writer.record, batch=settings.batch_events, linger=settings.linger_seconds
         )
         intakes.append(intake)
         for work in (intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)):
             runtime.tasks.create_task(work)
+        runtime.tasks.create_task(columns.run())
         try:
             yield
         finally:
+            columns.close()
             writer.close()
 
     async def ready() -> list[str]:

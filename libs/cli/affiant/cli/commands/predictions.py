@@ -8,12 +8,14 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import httpx
 import typer
 from rich.text import Text
 
 from affiant.cli import inference, references, verifying
+from affiant.cli.commands import records
 from affiant.cli.inference import Answer, Row, Spec
 from affiant.cli.references import Reference, reference
 from affiant.cli.session import Session, command
@@ -148,17 +150,32 @@ def _ask(session: Session, client: httpx.Client, target: _Target, row: Row) -> A
 def prediction(session: Session, prediction_id: PredictionId) -> None:
     """Show the record of one prediction: what went in, what came out, why, and its proof.
 
-    The proof is verified here, from the payload's bytes to the signed root; exit code 1 where it does not verify.
+    The caller's own request id or a subject reference will do where it stands for one prediction. The proof is
+    verified here, from the payload's bytes to the signed root; exit code 1 where it does not verify.
 
     affiant prediction 019a2f6e-…  --as iris
     """
-    found = session.services.get("auditor", f"/v1/predictions/{prediction_id}")
+    prediction_id, found = _record(session, prediction_id)
     verdict = verifying.verdict(found, prediction_id, _log_key(session))
     if not verdict.verifies:
         # What is not sworn to is shown to nobody as a record; programs get all of it, to look into.
         session.show(found | {"verified": asdict(verdict)}, views.verified(verdict))
         raise typer.Exit(1)
     session.show(found | {"verified": asdict(verdict)}, *views.record(found), views.verified(verdict))
+
+
+def _record(session: Session, text: str) -> tuple[str, dict[str, Any]]:
+    """A prediction's id and its record, by that id or by another that stands for one prediction."""
+    try:
+        return text, _by_id(session, text)
+    except Problem as problem:
+        if problem.status != 404 or (other := records.find(session, text)) is None:
+            raise
+        return other, _by_id(session, other)
+
+
+def _by_id(session: Session, prediction_id: str) -> dict[str, Any]:
+    return dict(session.services.get("auditor", f"/v1/predictions/{quote(prediction_id, safe='')}"))
 
 
 def _log_key(session: Session) -> str:

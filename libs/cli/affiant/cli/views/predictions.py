@@ -54,6 +54,35 @@ def record(found: dict[str, Any]) -> list[RenderableType]:
     return [*views, *_lineage(found["lineage"]), *_proof(found)]
 
 
+def listed(found: list[dict[str, Any]]) -> list[RenderableType]:
+    """One line for each prediction on record."""
+    if not found:
+        return [Text("no such prediction is on record", style="dim")]
+    table = plain_table(
+        "received", "model", "decision", "score", "request", "subject", "prediction id", right=("score",)
+    )
+    for one in found:
+        table.add_row(
+            when(one["received_at"]),
+            f"{one['model']}/{one['version'] or '?'}",
+            _outcome(one),
+            ", ".join("–" if score is None else f"{score:.3f}" for score in one["scores"][:3]),
+            one["request_id"],
+            one["subject_ref"],
+            one["prediction_id"],
+        )
+    return [table]
+
+
+def _outcome(one: dict[str, Any]) -> Text:
+    if one["status"] == "failed":
+        return mark(f"failed: {one['error'][:60]}", "red")
+    if one["rows"] > 1:
+        return Text(f"{one['rows']} rows" + (f", {one['adverse_rows']} adverse" if one["adverse_rows"] else ""))
+    adverse = None if one["adverse_rows"] is None else one["adverse_rows"] > 0
+    return decision(one["labels"][0] if one["labels"] else None, adverse)
+
+
 def verified(verdict: Verdict) -> RenderableType:
     """What was checked here of the proof, or, in red, why it does not hold."""
     if not verdict.verifies:

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from affiant.auditor.actions import sworn
+from affiant.auditor.actions.columns import Columns
 from affiant.auditor.actions.project import decode
 from affiant.auditor.domain.rows import utc
 from affiant.auditor.domain.sequences import gaps
@@ -29,6 +30,7 @@ from affiant.auditor.domain.views import (
     Summary,
 )
 from affiant.auditor.log import proofs, tiles
+from affiant.auditor.segments.questions import Engine, Snapshot, Wanted
 from affiant.auditor.store import entries, facts, holes, projections, queries
 from affiant.auditor.store.database import Connection, Database, StoreAway
 from affiant.common.errors import NotFound, Problem, Refused, Unavailable
@@ -40,8 +42,9 @@ T = TypeVar("T")
 class Lookup:
     """Answers questions beside the writer: each with one view of the store, in a thread of its own."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, columns: Columns | None = None) -> None:
         self._database = database
+        self._columns = columns
 
     async def ask(self, question: Callable[[Connection], T]) -> T:
         """The answer of `question`. Raises `Unavailable` when the store cannot be read."""
@@ -54,11 +57,28 @@ class Lookup:
         except StoreAway as error:
             raise Unavailable(f"the record cannot be read: {error}", hint="try again in a moment") from error
 
+    async def columnar(self, question: Callable[[Engine, Snapshot], T]) -> T:
+        """The answer of `question` over the columns. Raises `Unavailable` while they are far behind the log."""
+        return await asyncio.to_thread(self._columnar, question)
+
+    def _columnar(self, question: Callable[[Engine, Snapshot], T]) -> T:
+        if self._columns is None:
+            raise Unavailable("this auditor keeps no columns")
+        try:
+            with self._columns.snapshot() as snapshot:
+                return question(self._columns.engine, snapshot)
+        except StoreAway as error:
+            raise Unavailable(f"the record cannot be read: {error}", hint="try again in a moment") from error
+
     async def predictions(self, wanted: queries.Filter, limit: int, cursor: str | None) -> PredictionPage:
         """A page of predictions, newest first."""
         wanted = replace(wanted, since=moment(wanted.since), until=moment(wanted.until), before=_read_cursor(cursor))
         # One more than asked for tells whether there is a next page.
-        found = await self.ask(lambda connection: queries.predictions(connection, wanted, limit + 1))
+        if wanted.needs_columns:
+            places = await self.columnar(partial(_places, wanted=wanted, limit=limit + 1))
+            found = await self.ask(lambda connection: queries.predictions_at(connection, places))
+        else:
+            found = await self.ask(lambda connection: queries.predictions(connection, wanted, limit + 1))
         page = found[:limit]
         return PredictionPage(page, _cursor(page[-1]) if len(found) > limit else None)
 
@@ -86,6 +106,37 @@ class Lookup:
     async def quarantine(self, limit: int) -> Quarantine:
         """What could not enter the record, newest first."""
         return Quarantine(await self.ask(lambda connection: queries.quarantined(connection, limit)))
+
+
+def _places(engine: Engine, snapshot: Snapshot, wanted: queries.Filter, limit: int) -> list[int]:
+    asked = Wanted(
+        wanted.model,
+        wanted.version,
+        wanted.digest,
+        wanted.status,
+        () if wanted.label is None else _labels(wanted.label),
+        wanted.since,
+        wanted.until,
+        wanted.where,
+    )
+    for condition in wanted.where:
+        _refuse_unknown(snapshot, condition.column, wanted.model)
+    return [idx for _, idx in engine.places(snapshot, asked, wanted.before, wanted.adverse, limit)]
+
+
+def _labels(typed: str) -> tuple[str, ...]:
+    """A label as a person types it: a word, or a number, which a model may have meant as either."""
+    word = msgspec.json.encode(typed).decode()
+    return (word, typed) if typed.lstrip("-").isdecimal() else (word,)
+
+
+def _refuse_unknown(snapshot: Snapshot, column: str, model: str | None) -> None:
+    """A condition on a column that nothing has is a slip of the pen; an empty answer would hide it."""
+    known = snapshot.column_names(model)
+    if column not in known:
+        named = ", ".join(sorted(known)[:30]) or "none yet"
+        whose = f"model {model}" if model else "any model"
+        raise NotFound(f"no prediction of {whose} has a column {column!r}", hint=f"columns on record: {named}")
 
 
 def moment(text: str | None) -> str | None:

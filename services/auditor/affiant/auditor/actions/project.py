@@ -10,7 +10,7 @@ import msgspec
 from affiant.auditor.domain.arrival import Statement
 from affiant.auditor.domain.rows import UNKNOWN_VERSION, Prediction, decisions, protected_values
 from affiant.auditor.domain.sequences import merged
-from affiant.auditor.store import entries, projections
+from affiant.auditor.store import entries, projections, restated
 from affiant.auditor.store.database import Connection
 from affiant.common import bus, wire
 from affiant.common.events import (
@@ -47,6 +47,7 @@ def fill_protected(connection: Connection, limit: int) -> int:
         if isinstance(event, PredictionLogged):
             values = protected_values(event, projections.spec(connection, event.model, event.version or 0))
         projections.put_protected(connection, entry.idx, values)
+    restated.add(connection, [entry.idx for entry in waiting])
     return len(waiting)
 
 

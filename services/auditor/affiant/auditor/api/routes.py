@@ -12,6 +12,7 @@ from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
 from affiant.auditor.domain import views
+from affiant.auditor.domain.conditions import condition
 from affiant.auditor.store.queries import Filter
 from affiant.common.auth import ROLES, needs
 
@@ -60,9 +61,30 @@ def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover) -> None:
         until: Moment = None,
         limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
         cursor: str | None = None,
+        digest: Annotated[str | None, Query(description="sha256:<64 hex digits> of the model's file")] = None,
+        request_id: Annotated[str | None, Query(description="the caller's own id of the request")] = None,
+        subject_ref: Annotated[str | None, Query(description="whom the decision is about")] = None,
+        label: Annotated[str | None, Query(description="the decision, in the model's own word")] = None,
+        where: Annotated[list[str], Query(description="a condition on an input, such as income<3.5")] = [],  # noqa: B006
     ) -> views.PredictionPage:
-        """Predictions, newest first. `since` is inclusive, `until` is not."""
-        wanted = Filter(model, version, status, adverse, since, until)
+        """Predictions, newest first. `since` is inclusive, `until` is not.
+
+        With `label` or `where`, those that have one row that is all of it (`adverse` too).
+        """
+        wanted = Filter(
+            model,
+            version,
+            status,
+            adverse,
+            since,
+            until,
+            None,
+            digest,
+            request_id,
+            subject_ref,
+            label,
+            tuple(condition(one) for one in where),
+        )
         return await lookup.predictions(wanted, limit, cursor)
 
     @api.get("/predictions/{prediction_id}")

@@ -6,7 +6,8 @@ under 0.8 is the "four-fifths rule" of the US Uniform Guidelines on Employee Sel
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from affiant.common.events import Scalar
@@ -16,6 +17,8 @@ MOST_GROUPS = 8
 """A numeric column with more distinct values than this is compared in four bands of about equal numbers of rows."""
 LOWEST_RATIO = 0.8
 HIGHEST_RATIO = 1.0
+
+_Key = tuple[bool, Scalar]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,24 @@ class Comparison:
     disparate_impact_ratio: float | None
 
 
+def tally(found: Iterable[tuple[str, int, int]]) -> list[Count]:
+    """The counts of (JSON text of a value, rows, favourable). Texts of one value, as 30 and 30.0, count together."""
+    totals: dict[_Key, tuple[int, int]] = {}
+    for text, rows, favourable in found:
+        key = _key(json.loads(text))
+        before = totals.get(key, (0, 0))
+        totals[key] = (before[0] + rows, before[1] + favourable)
+    return [Count(value, rows, favourable) for (_, value), (rows, favourable) in totals.items()]
+
+
 def groups(counts: Sequence[Count]) -> list[Group]:
     """The groups, most numerous first; values that are null or "" form a group of their own."""
     totals: dict[str, tuple[int, int]] = {}
     names = _names(counts)
     for count in counts:
-        rows, favourable = totals.get(names[count.value], (0, 0))
-        totals[names[count.value]] = (rows + count.rows, favourable + count.favourable)
+        name = names[_key(count.value)]
+        rows, favourable = totals.get(name, (0, 0))
+        totals[name] = (rows + count.rows, favourable + count.favourable)
     found = [Group(name, rows, favourable, favourable / rows) for name, (rows, favourable) in totals.items() if rows]
     return sorted(found, key=lambda group: (-group.rows, group.value))
 
@@ -85,17 +99,22 @@ def worst_breach(found: Sequence[Group], least_rows: int) -> Comparison | None:
     return worst if ratio is not None and ratio < LOWEST_RATIO else None
 
 
-def _names(counts: Sequence[Count]) -> Mapping[Scalar, str]:
+def _key(value: Scalar) -> _Key:
+    """True and 1 are one to Python, and two values to whoever wrote them."""
+    return isinstance(value, bool), value
+
+
+def _names(counts: Sequence[Count]) -> Mapping[_Key, str]:
     """What each value's group is called."""
     known = [count for count in counts if count.value is not None and count.value != ""]
     numbers = [count for count in known if isinstance(count.value, int | float) and not isinstance(count.value, bool)]
-    names: dict[Scalar, str] = {count.value: MISSING for count in counts}
+    names: dict[_Key, str] = {_key(count.value): MISSING for count in counts}
     if len(numbers) == len(known) and len(numbers) > MOST_GROUPS:
         return names | _bands(numbers)
-    return names | {count.value: _text(count.value) for count in known}
+    return names | {_key(count.value): _text(count.value) for count in known}
 
 
-def _bands(numbers: Sequence[Count]) -> dict[Scalar, str]:
+def _bands(numbers: Sequence[Count]) -> dict[_Key, str]:
     """Four bands along the quartiles of the rows; equal values always fall into the same band."""
     ordered = sorted(numbers, key=lambda count: float(count.value or 0))
     total, before, bands = sum(count.rows for count in ordered), 0, [list[Count]() for _ in range(4)]
@@ -103,7 +122,10 @@ def _bands(numbers: Sequence[Count]) -> dict[Scalar, str]:
         bands[min(3, 4 * before // total)].append(count)
         before += count.rows
     return {
-        count.value: f"{_text(band[0].value)} to {_text(band[-1].value)}" for band in bands if band for count in band
+        _key(count.value): f"{_text(band[0].value)} to {_text(band[-1].value)}"
+        for band in bands
+        if band
+        for count in band
     }
 
 

@@ -81,20 +81,25 @@ def decisions(event: PredictionLogged) -> list[Decision]:
 
 
 def protected_values(event: PredictionLogged, spec: ModelSpec | None) -> list[Values]:
-    """The values of the protected columns, for each decided row.
+    """The values of the protected columns, for each decided row; see `protected_columns`."""
+    columns = protected_columns(event, spec)
+    return [{name: values[row] for name, values in columns.items()} for row in range(len(event.adverse))]
+
+
+def protected_columns(event: PredictionLogged, spec: ModelSpec | None) -> dict[str, Sequence[Scalar]]:
+    """The values of the protected columns, one for each decided row.
 
     From the context tensors, which hold nothing else, and from the inputs where `spec` says which of the model's
     own columns are protected. A column that `spec` names and no tensor has is None: missing.
     """
     rows = len(event.adverse)
-    found = {tensor.name: _column(tensor, 0, rows) for tensor in event.context}
+    found = {tensor.name: column(tensor, 0, rows) for tensor in event.context}
     inputs = {tensor.name: tensor for tensor in event.inputs}
-    for column in spec.columns if spec else ():
-        if spec and column.name in spec.protected and column.input in inputs:
-            found[column.name] = _column(inputs[column.input], column.index, rows)
+    for one in spec.columns if spec else ():
+        if spec and one.name in spec.protected and one.input in inputs:
+            found[one.name] = column(inputs[one.input], one.index, rows)
     columns: dict[str, Sequence[Scalar]] = dict.fromkeys(spec.protected if spec else (), [None] * rows)
-    columns |= {name: values for name, values in found.items() if values is not None}
-    return [{name: values[row] for name, values in columns.items()} for row in range(rows)]
+    return columns | {name: values for name, values in found.items() if values is not None}
 
 
 def utc(moment: str) -> str:
@@ -118,7 +123,7 @@ def _row_count(event: PredictionLogged) -> int:
     return next((max(0, min(tensor.shape[0], len(tensor.data))) for tensor in event.inputs if tensor.shape), 0)
 
 
-def _column(tensor: TensorData, index: int, rows: int) -> Sequence[Scalar] | None:
+def column(tensor: TensorData, index: int, rows: int) -> Sequence[Scalar] | None:
     """Column `index` of a tensor of shape (N,) or (N, …); None where it has no value for each of `rows` rows.
 
     A tensor without values costs its sender next to nothing: with thousands of them beside thousands of rows, what

@@ -56,6 +56,11 @@ class Intake:
         self._last_progress = time.monotonic()
         self._keeping: asyncio.Future[None] | None = None
 
+    @property
+    def busy(self) -> bool:
+        """Whether more has arrived than fits into the next batch: there is a backlog."""
+        return self._waiting_events >= self._batch
+
     async def run(self) -> None:
         """Gather, record, ack, until cancelled; then finish the batch under way and hand back the rest."""
         for pull in self._pulls.values():

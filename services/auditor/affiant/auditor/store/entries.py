@@ -75,6 +75,13 @@ def between(connection: Connection, low: int, high: int) -> list[Entry]:
     return [Entry(*row) for row in connection.execute(query, (low, high))]
 
 
+def of_types(connection: Connection, types: Sequence[str], low: int, high: int) -> list[Entry]:
+    """The entries of these types from place `low` to below `high`, in the order of the log."""
+    marks = ", ".join("?" * len(types))
+    query = f"SELECT {_COLUMNS} FROM entries WHERE idx >= ? AND idx < ? AND type IN ({marks}) ORDER BY idx"
+    return [Entry(*row) for row in connection.execute(query, (low, high, *types))]
+
+
 def tile(connection: Connection, level: int, position: int) -> bytes:
     """The hashes of a tile. Raises `LookupError` where there is none."""
     row = connection.execute("SELECT hashes FROM tiles WHERE level = ? AND position = ?", (level, position)).fetchone()

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from affiant.auditor.domain.conditions import Condition
 from affiant.auditor.domain.fairness import Count
 from affiant.auditor.domain.rows import UNKNOWN_VERSION
 from affiant.auditor.domain.views import PredictionLine, QuarantinedLine
@@ -26,6 +28,16 @@ class Filter:
     since: str | None = None
     until: str | None = None
     before: tuple[str, int] | None = None
+    digest: str | None = None
+    request_id: str | None = None
+    subject_ref: str | None = None
+    label: str | None = None
+    where: tuple[Condition, ...] = ()
+
+    @property
+    def needs_columns(self) -> bool:
+        """Whether only the columns can tell: no index of the row store has these."""
+        return bool(self.label is not None or self.where or self.digest is not None)
 
 
 @dataclass(frozen=True)
@@ -64,7 +76,7 @@ def predictions(connection: Connection, wanted: Filter, limit: int) -> list[Pred
     return [_line(row, decided) for row in rows]
 
 
-def _decided(connection: Connection, indexes: list[int]) -> Decided:
+def _decided(connection: Connection, indexes: Sequence[int]) -> Decided:
     found: Decided = defaultdict(lambda: ([], []))
     condition, value = connection.among("idx", indexes)
     for idx, label, score in connection.execute(
@@ -75,6 +87,17 @@ def _decided(connection: Connection, indexes: list[int]) -> Decided:
     return found
 
 
+def predictions_at(connection: Connection, indexes: Sequence[int]) -> list[PredictionLine]:
+    """The predictions that are these entries, newest first."""
+    if not indexes:
+        return []
+    condition, value = connection.among("predictions.idx", indexes)
+    order = "ORDER BY received_at DESC, predictions.idx DESC"
+    rows = connection.execute(f"{_LINE} WHERE {condition} {order}", (value,)).fetchall()
+    decided = _decided(connection, indexes)
+    return [_line(row, decided) for row in rows]
+
+
 def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
     tests: list[tuple[str, list[Any]]] = [("1 = 1", [])]
     for clause, value in (
@@ -83,6 +106,9 @@ def _conditions(wanted: Filter) -> tuple[str, list[Any]]:
         ("status = ?", wanted.status),
         ("received_at >= ?", wanted.since),
         ("received_at < ?", wanted.until),
+        # The second half tells the planner that the partial index has every such row.
+        ("request_id = ? AND request_id <> ''", wanted.request_id),
+        ("subject_ref = ? AND subject_ref <> ''", wanted.subject_ref),
     ):
         if value is not None:
             tests.append((clause, [value]))
@@ -125,6 +151,12 @@ def _of(model: str | None) -> tuple[str, tuple[str, ...]]:
 def models(connection: Connection) -> list[str]:
     """Every model that predictions are kept of."""
     return [row[0] for row in connection.execute("SELECT DISTINCT model FROM counts ORDER BY model")]
+
+
+def decided_rows(connection: Connection, model: str) -> int:
+    """How many rows were decided or answered of a model, by its counts."""
+    (rows,) = connection.execute("SELECT coalesce(sum(rows), 0) FROM counts WHERE model = ?", (model,)).fetchone()
+    return int(rows)
 
 
 def totals(connection: Connection, model: str | None) -> Totals:

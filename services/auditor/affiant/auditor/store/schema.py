@@ -18,7 +18,14 @@ _OUTSIDE = (
 )
 _BASE_VERSION = 2
 
-UPGRADES: tuple[str, ...] = ()
+_FINDING = """
+CREATE INDEX predictions_by_request ON predictions (request_id, received_at, idx) WHERE request_id <> '';
+CREATE INDEX predictions_by_subject ON predictions (subject_ref, received_at, idx) WHERE subject_ref <> '';
+-- Entries whose columns every replica's segments must read again, by the number of the change.
+CREATE TABLE restated (number INTEGER PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
+"""
+
+UPGRADES: tuple[str, ...] = (_FINDING,)
 """What makes a store of version 2, 3, 4… one of the next: statements, each with a semicolon at the end of its line."""
 
 _FROM_1 = f"""
