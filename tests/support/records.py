@@ -5,7 +5,7 @@ from __future__ import annotations
 from nats.aio.client import Client
 
 from affiant.common import wire
-from affiant.common.events import PredictionLogged
+from affiant.common.events import PredictionLogged, ReplicaEnded
 
 
 async def stored(client: Client) -> list[PredictionLogged]:
@@ -16,6 +16,8 @@ async def stored(client: Client) -> list[PredictionLogged]:
         message = await js.get_msg("PREDICTIONS", sequence)
         for single in wire.unbatched(message.data or b"", message.headers):
             event = wire.decode(message.subject or "", single.body, single.headers).event
+            if isinstance(event, ReplicaEnded):
+                continue
             assert isinstance(event, PredictionLogged)
             records.append(event)
     return records

@@ -366,3 +366,39 @@ def test_a_hint_of_the_registry_becomes_a_command(affiant: Affiant, services: Fa
     error = {"error": "'loan' has no version 9", "hint": "GET /v1/models/loan lists its versions."}
     services.answers["GET /v1/models/loan/versions/9"] = (404, error)
     assert "→ affiant models loan lists its versions." in affiant("models", "loan/9").err
+
+
+def test_an_outcome_is_told_of_one_row_in_the_person_s_name(
+    affiant: Affiant, services: FakeServices, home: Home
+) -> None:
+    services.answers["POST /v1/predictions/p1/outcomes"] = (201, {"event_ids": ["e1"], "audited": True})
+    done = affiant("outcome", "p1", "--label", "1", "--row", "2", "--as", "ben")
+    assert (done.code, "in the audit log" in done.out) == (0, True)
+    assert services.asked[0].token == home.token("ben")
+    assert services.asked[0].json == {"label": 1, "row": 1}
+
+
+def test_many_overrides_come_from_a_table(affiant: Affiant, services: FakeServices, tmp_path: Path) -> None:
+    services.answers["POST /v1/overrides"] = (201, {"event_ids": ["e1", "e2"], "audited": False})
+    table = tmp_path / "reviewed.csv"
+    table.write_text('prediction_id,decision,reason,row\np1,yes,payslips,\np2,no,"fraud, proven",3\n')
+    done = affiant("override", "--csv", str(table))
+    assert "2 recorded; the audit log has it in a moment" in done.out
+    assert services.asked[0].json == {
+        "overrides": [
+            {"prediction_id": "p1", "decision": "yes", "reason": "payslips"},
+            {"prediction_id": "p2", "decision": "no", "reason": "fraud, proven", "row": 2},
+        ]
+    }
+
+
+def test_a_table_without_a_needed_cell_is_refused_by_its_line_before_anything_is_sent(
+    affiant: Affiant, services: FakeServices, tmp_path: Path
+) -> None:
+    table = tmp_path / "outcomes.csv"
+    table.write_text("prediction_id,label\np1,yes\np2,\n")
+    assert "line 3 of" in affiant("outcome", "--csv", str(table)).err
+    table.write_text("id,label\np1,yes\n")
+    assert "has no column prediction_id" in affiant("outcome", "--csv", str(table)).err
+    assert "needs a reason" in affiant("override", "p1", "--decision", "yes").err
+    assert services.asked == []

@@ -9,7 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from affiant.common import wire
 from affiant.common.errors import Problem
+from affiant.common.events import ReplicaEnded
 from affiant.common.wire import Message
 from affiant.modelserver.audit import Instead
 from affiant.modelserver.inference import Call
@@ -229,3 +231,19 @@ async def test_inputs_of_different_length_are_refused(tmp_path: Path) -> None:
     request["inputs"][1] |= {"shape": [2, 1], "data": [1, 2]}
     answer, document = await ask(make_inference(tmp_path, FakeAudit()), request)
     assert (answer.status, "number of rows" in document["error"]) == (400, True)
+
+
+async def test_the_last_word_of_a_process_says_how_many_numbers_it_drew(tmp_path: Path) -> None:
+    audit = FakeAudit()
+    inference = make_inference(tmp_path, audit)
+    assert decoded(inference.ending()).last_sequence == 0
+    await inference.answer(Call(b"not JSON"))
+    await inference.answer(Call(b"{}"))
+    ending = decoded(inference.ending())
+    assert (ending.last_sequence, ending.replica, ending.epoch) == (2, "replica-1", 7)
+
+
+def decoded(message: wire.Message) -> ReplicaEnded:
+    event = wire.decode(message.subject, message.body, message.headers).event
+    assert isinstance(event, ReplicaEnded)
+    return event

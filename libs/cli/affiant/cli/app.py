@@ -8,7 +8,17 @@ from typing import Annotated
 
 import typer
 
-from affiant.cli.commands import contracts, deadletters, doctor, events, installation, models, predictions, records
+from affiant.cli.commands import (
+    contracts,
+    deadletters,
+    doctor,
+    events,
+    installation,
+    models,
+    predictions,
+    records,
+    testimony,
+)
 from affiant.cli.session import console, exit_code, report
 from affiant.cli.teach import help_text
 from affiant.common.errors import Problem
@@ -22,7 +32,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for part in (installation, models, predictions, records, events, deadletters, doctor, contracts):
+for part in (installation, models, predictions, testimony, records, events, deadletters, doctor, contracts):
     part.add_to(app)
 
 

@@ -82,6 +82,22 @@ AUDITOR_PREDICTIONS = Durable(
 AUDITOR_EXPLANATIONS = Durable(
     "auditor-explanations", "auditor", "EXPLANATIONS", ("affiant.explainer.>",), 15.0, 20_000
 )
+AUDITOR_OWN = Durable(
+    "auditor-own",
+    "auditor",
+    "AUDIT",
+    (
+        "affiant.auditor.outcome_recorded.>",
+        "affiant.auditor.decision_overridden.>",
+        "affiant.auditor.gap_found.v1",
+        "affiant.auditor.gap_closed.v1",
+        "affiant.auditor.metric_breached.v1",
+    ),
+    15.0,
+    20_000,
+)
+"""What the auditor itself says and what people say through it become entries of the log by the same way as all else.
+Not its checkpoints: each would make the next one."""
 
 DURABLES = (
     REGISTRY_DEPLOYMENTS,
@@ -91,6 +107,7 @@ DURABLES = (
     AUDITOR_MODELS,
     AUDITOR_PREDICTIONS,
     AUDITOR_EXPLANATIONS,
+    AUDITOR_OWN,
 )
 
 OUTSIDE_DURABLES = (

@@ -1,8 +1,8 @@
 """The events: facts in the past tense, each with one owner and a version.
 
 One frozen class each. Optional fields may be added to a class; a changed meaning is a new class with the next
-version. Only the owner publishes an event through our code (`affiant.common.wire.encode` checks it); predictions
-may also come from outside systems, under a source of their own.
+version. Only the owner publishes an event through our code (`affiant.common.wire.encode` checks it); predictions,
+their outcomes and overrides may also come from outside systems, under a source of their own.
 
 Subjects are `affiant.<owner>.<event>.v<N>`; events about data add the model: `…v1.<model>`.
 """
@@ -191,6 +191,7 @@ class PredictionLogged(Event, frozen=True, kw_only=True):
     hold several rows (the first axis of its tensors); `labels`, `scores` and `adverse` have one entry for each row:
     the decision, the probability of the favourable class (0–1), and whether the decision was unfavourable.
     `context` holds the values of protected columns that the model does not see, one tensor each of shape (N, 1).
+    `runtime` names what computed the outputs, such as "onnxruntime 1.32.0 Linux x86_64".
     """
 
     owner: ClassVar[str] = "modelserver"
@@ -218,6 +219,28 @@ class PredictionLogged(Event, frozen=True, kw_only=True):
     scores: list[float] = field(default_factory=list)
     adverse: list[bool] = field(default_factory=list)
     parameters: dict[str, Any] = field(default_factory=dict)
+    runtime: str = ""
+
+
+class ReplicaEnded(Event, frozen=True, kw_only=True):
+    """A server process ended and says how many requests it numbered: 1 to `last_sequence`, 0 for none at all.
+
+    With it a record that is missing at the end of a replica's sequence is found too. A process that is killed says
+    nothing.
+    """
+
+    owner: ClassVar[str] = "modelserver"
+    name: ClassVar[str] = "replica_ended"
+    per_model: ClassVar[bool] = True
+
+    model: str
+    version: int
+    digest: str
+    replica: str
+    epoch: int
+    last_sequence: int
+    ended_at: str
+    alias: str = ""
 
 
 # --- explainer ------------------------------------------------------------------------------------------------
@@ -322,6 +345,62 @@ class GapFound(Event, frozen=True, kw_only=True):
     found_at: str
 
 
+class GapClosed(Event, frozen=True, kw_only=True):
+    """Requests that were reported missing have arrived after all: `arrived` holds inclusive [first, last] pairs."""
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "gap_closed"
+
+    model: str
+    replica: str
+    epoch: int
+    arrived: list[tuple[int, int]]
+    closed_at: str
+
+
+class OutcomeRecorded(Event, frozen=True, kw_only=True):
+    """What became of one decided row in the world: the ground truth, known later than the decision.
+
+    `row` counts from 0. `label` is in the words of the model's classes; `observed_at` is when it became known.
+    A later one for the same row supersedes this one; both stay. `by` told it, in the name of `on_behalf_of` where a
+    system did so for a person.
+    """
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "outcome_recorded"
+    per_model: ClassVar[bool] = True
+
+    prediction_id: str
+    model: str
+    label: str | int
+    observed_at: str
+    by: str
+    row: int = 0
+    on_behalf_of: str = ""
+    comment: str = ""
+
+
+class DecisionOverridden(Event, frozen=True, kw_only=True):
+    """A person decided otherwise than the model did (or confirmed it, having looked) for one row of a prediction.
+
+    `row` counts from 0; `decision` is in the words of the model's classes and is what holds from `overridden_at` on.
+    A later one for the same row supersedes this one; both stay. `by` and `on_behalf_of` as for an outcome.
+    """
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "decision_overridden"
+    per_model: ClassVar[bool] = True
+
+    prediction_id: str
+    model: str
+    decision: str | int
+    reason: str
+    by: str
+    overridden_at: str
+    row: int = 0
+    on_behalf_of: str = ""
+
+
 class MetricBreached(Event, frozen=True, kw_only=True):
     """A watched figure left its bounds."""
 
@@ -348,16 +427,21 @@ EVENTS: tuple[type[Event], ...] = (
     ModelDeploymentFailed,
     ModelUndeployed,
     PredictionLogged,
+    ReplicaEnded,
     PredictionExplained,
     ExplanationFailed,
     ModelExplained,
     CheckpointSigned,
     GapFound,
+    GapClosed,
+    OutcomeRecorded,
+    DecisionOverridden,
     MetricBreached,
 )
 
 OUTSIDE = "outside"
-"""The owner under which systems that are not Affiant's publish `prediction_logged`."""
+"""The owner under which systems that are not Affiant's publish what `FROM_OUTSIDE` lists."""
+FROM_OUTSIDE: tuple[type[Event], ...] = (PredictionLogged, OutcomeRecorded, DecisionOverridden)
 
 
 def type_of(event: type[Event], owner: str = "") -> str:
@@ -366,5 +450,5 @@ def type_of(event: type[Event], owner: str = "") -> str:
 
 
 BY_TYPE: dict[str, type[Event]] = {type_of(event): event for event in EVENTS} | {
-    type_of(PredictionLogged, OUTSIDE): PredictionLogged
+    type_of(event, OUTSIDE): event for event in FROM_OUTSIDE
 }

@@ -22,7 +22,7 @@ from msgspec import Struct, field
 
 from affiant.common import ids
 from affiant.common.errors import Refused
-from affiant.common.events import BY_TYPE, OUTSIDE, Event, PredictionLogged, type_of
+from affiant.common.events import BY_TYPE, FROM_OUTSIDE, OUTSIDE, Event, type_of
 
 CONTENT_TYPE = "application/cloudevents+json"
 BATCH_CONTENT_TYPE = "application/cloudevents-batch+json"
@@ -98,7 +98,7 @@ def encode(event: Event, *, owner: str, id: str = "", time: str = "", traceparen
     `id` must be the same each time the same fact is published: it is what duplicates are recognised by. A new
     UUIDv7 where none is given. Raises `Refused` when `owner` does not own this kind of event.
     """
-    if owner != event.owner and not (owner == OUTSIDE and isinstance(event, PredictionLogged)):
+    if owner != event.owner and not (owner == OUTSIDE and isinstance(event, FROM_OUTSIDE)):
         raise Refused(f"{owner} may not publish {event.name}: it belongs to {event.owner}")
     kind = type_of(type(event), owner)
     model = str(getattr(event, "model", ""))

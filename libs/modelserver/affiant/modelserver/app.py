@@ -27,8 +27,8 @@ from affiant.modelserver.connection import Connection
 from affiant.modelserver.control import Control
 from affiant.modelserver.inference import Inference
 from affiant.modelserver.metrics import Metrics
-from affiant.modelserver.model import Model, load
-from affiant.modelserver.publisher import Publisher
+from affiant.modelserver.model import RUNTIME, Model, load
+from affiant.modelserver.publisher import NotDurable, Publisher
 from affiant.modelserver.record import Identity
 from affiant.modelserver.server import Server, listener
 
@@ -120,6 +120,7 @@ class App:
         started = time.monotonic()
         server.drain()
         await asyncio.wait({serving})
+        await self._say_the_end()
         await self._flush(self._config.drain_seconds - (time.monotonic() - started))
         self._listener = None
         self._drained.set()
@@ -141,7 +142,7 @@ class App:
         return Server(door, self._listener, config.drain_seconds, config.audit_timeout_seconds)
 
     def _make_inference(self, model: Model, audit: Audit) -> Inference:
-        who = Identity(self._config.spec, self._config.alias, self._config.replica, self._epoch)
+        who = Identity(self._config.spec, self._config.alias, self._config.replica, self._epoch, RUNTIME)
         return Inference(model, who, audit, self._metrics.done)
 
     def _make_audit(self) -> Audit:
@@ -151,6 +152,20 @@ class App:
         return Acked(self._publisher, config.audit_timeout_seconds, config.unpublished_max_bytes)
 
     # --- end --------------------------------------------------------------------------------------------------
+
+    async def _say_the_end(self) -> None:
+        """No number will be drawn any more: have it recorded how many were, by the same way as the records."""
+        if self._inference is None:
+            return
+        message = self._inference.ending()
+        if self._config.spec.policy.audit == "buffered":
+            try:
+                await self._buffer.append(message)
+            except NotDurable as error:
+                log.warning("the end of the sequence is not in the write-ahead file", reason=str(error))
+            else:
+                return
+        self._publisher.submit(message)
 
     async def _flush(self, seconds: float) -> None:
         """Publish what is left; what cannot be published in time is left on the disk for the next process."""

@@ -100,6 +100,10 @@ class Inference:
         self._on_done(answer.status, (time.monotonic_ns() - ticket.started_ns) / 1e9)
         return answer
 
+    def ending(self) -> wire.Message:
+        """What is to be published when no further request will be answered: how many numbers were drawn."""
+        return wire.encode(record.ended(self._who, self.requests, ids.now()), owner=OWNER)
+
     async def _predict(self, call: Call, ticket: Ticket, asked: Asked) -> _Outcome:
         if call.refused is not None:
             raise call.refused

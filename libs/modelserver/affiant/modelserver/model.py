@@ -6,6 +6,7 @@ Repeats of one request are bit-identical with one intra-op thread; with more, tr
 from __future__ import annotations
 
 import hashlib
+import platform
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,10 @@ _DATATYPES = {
     "tensor(double)": "FP64",
 } | {f"tensor({sign.lower()}int{bits})": f"{sign}INT{bits}" for sign in ("", "U") for bits in (8, 16, 32, 64)}
 """onnxruntime's names for the datatypes of the protocol."""
+
+
+RUNTIME = f"onnxruntime {onnxruntime.__version__} {platform.system()} {platform.machine()}"
+"""What computes outputs here, for the record: another version or machine may give other bits."""
 
 
 class Pace:

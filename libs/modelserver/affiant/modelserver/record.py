@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from affiant.common.errors import Problem
-from affiant.common.events import Column, Decision, ModelSpec, PredictionLogged, Scalar, TensorData
+from affiant.common.events import Column, Decision, ModelSpec, PredictionLogged, ReplicaEnded, Scalar, TensorData
 
 SUBJECT_REF = "subject_ref"
 """The request parameter that names whom the decision is about, in the application's own words."""
@@ -19,12 +19,13 @@ SUBJECT_REF = "subject_ref"
 
 @dataclass(frozen=True)
 class Identity:
-    """Whose record it is: the same for all records of one process."""
+    """Whose record it is: the same for all records of one process. `runtime` is what computes the outputs."""
 
     spec: ModelSpec
     alias: str
     replica: str
     epoch: int
+    runtime: str = ""
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,7 @@ def answered(
         scores=decided.scores,
         adverse=decided.adverse,
         parameters=_other_parameters(asked),
+        runtime=who.runtime,
     )
 
 
@@ -143,6 +145,21 @@ def failed(who: Identity, ticket: Ticket, asked: Asked, error: str, duration_us:
         inputs=asked.inputs,
         context=asked.context,
         parameters=_other_parameters(asked),
+    )
+
+
+def ended(who: Identity, last_sequence: int, ended_at: str) -> ReplicaEnded:
+    """The last word of a process: how many numbers it drew."""
+    spec = who.spec
+    return ReplicaEnded(
+        model=spec.model,
+        version=spec.version,
+        digest=spec.digest,
+        replica=who.replica,
+        epoch=who.epoch,
+        last_sequence=last_sequence,
+        ended_at=ended_at,
+        alias=who.alias,
     )
 
 

@@ -12,6 +12,7 @@ from faststream.nats import NatsRouter
 
 from affiant.auditor.actions.checkpoints import Checkpoints
 from affiant.auditor.actions.columns import FOLDER, Columns
+from affiant.auditor.actions.depositions import Depositions
 from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
@@ -20,6 +21,7 @@ from affiant.auditor.actions.relay import Relay
 from affiant.auditor.actions.watch import Watch
 from affiant.auditor.actions.writer import Writer
 from affiant.auditor.api.routes import make_api
+from affiant.auditor.api.testimony import make_testimony
 from affiant.auditor.handlers.intake import Intake
 from affiant.auditor.handlers.lag import watch_lag
 from affiant.auditor.settings import AuditorSettings
@@ -40,6 +42,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     measure = Measure(lookup, writer)
     signing = Checkpoints(writer, settings, relay.wake)
     watch = Watch(lookup, writer, measure, settings, relay.wake)
+    depositions = Depositions(lookup)
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
@@ -51,6 +54,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
             runtime.nats, runtime.js, writer.record, batch=settings.batch_events, linger=settings.linger_seconds
         )
         intakes.append(intake)
+        depositions.open(runtime.js)
         for work in (intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)):
             runtime.tasks.create_task(work)
         runtime.tasks.create_task(columns.run())
@@ -64,7 +68,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         away = [f"the store is away: {intake.away}" for intake in intakes if intake.away]
         return [*away, *[reason for reason in (signing.fault, signing.unwitnessed) if reason]]
 
-    api = make_api(lookup, Prover(lookup, signing), measure, Inspector(lookup, signing))
+    api = make_api(lookup, Prover(lookup, signing), measure, Inspector(lookup, signing), make_testimony(depositions))
     return Service("auditor", settings, NatsRouter(), api, lifespan, ready)
 
 

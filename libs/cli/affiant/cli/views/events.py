@@ -107,6 +107,12 @@ _SAID: dict[type[Event], Callable[[Any], str]] = {
     events.ModelExplained: lambda e: f"{_version(e)} as a whole: {_most(e)} counts most",
     events.ExplanationFailed: lambda e: f"{e.model} {e.prediction_id} {e.state}: {e.reason}",
     events.CheckpointSigned: lambda e: f"{e.size} entries, root {e.root[:16]}…",
+    events.ReplicaEnded: lambda e: f"{_version(e)} replica {e.replica} ended after {e.last_sequence} requests",
+    events.GapClosed: lambda e: f"{e.model} replica {e.replica}: arrived {', '.join(f'{a}–{b}' for a, b in e.arrived)}",
+    events.OutcomeRecorded: lambda e: f"{e.model} {e.prediction_id} row {e.row + 1} became {e.label}, says {e.by}",
+    events.DecisionOverridden: lambda e: (
+        f"{e.model} {e.prediction_id} row {e.row + 1} overridden: {e.decision}, by {e.on_behalf_of or e.by}: {e.reason}"
+    ),
     events.GapFound: lambda e: f"{e.model} replica {e.replica}: missing {', '.join(f'{a}–{b}' for a, b in e.missing)}",
     events.MetricBreached: lambda e: f"{e.model} {e.metric} = {e.value:g}, allowed {e.lower:g} to {e.upper:g}",
 }

@@ -51,7 +51,7 @@ def record(found: dict[str, Any]) -> list[RenderableType]:
         views += [Text(), *explanation(event)]
     if not explanations and logged.get("labels"):
         views.append(Text(f"\nnot explained (yet) → affiant explain {logged['prediction_id']}", style="dim"))
-    return [*views, *_lineage(found["lineage"]), *_proof(found)]
+    return [*views, *_afterwards(found), *_lineage(found["lineage"]), *_proof(found)]
 
 
 def listed(found: list[dict[str, Any]]) -> list[RenderableType]:
@@ -151,6 +151,36 @@ def explanation(event: dict[str, Any]) -> list[RenderableType]:
     software = ", ".join(f"{name} {version}" for name, version in event.get("software", {}).items())
     made = f"seed {event['seed']} · {event['background_rows']} background rows · {event['duration_ms']:.0f} ms"
     return [*views, Text(f"{made} · {software}", style="dim")]
+
+
+def _afterwards(found: dict[str, Any]) -> list[RenderableType]:
+    """What became of the decision, and what a person decided instead; what was superseded is marked."""
+    told = [
+        *_told(found.get("outcomes", []), "outcome", "label", "observed_at"),
+        *_told(found.get("overrides", []), "override", "decision", "overridden_at"),
+    ]
+    if not told:
+        return []
+    lines = Padding(pairs(*told), (0, 0, 0, 2), expand=False)
+    return [Text("\nWhat was said of it afterwards", style="bold underline"), lines]
+
+
+def _told(found: list[dict[str, Any]], what: str, label: str, at: str) -> list[tuple[str, Text]]:
+    # Oldest first: the last one of each row is the one that holds.
+    holding = {one["event"].get("row", 0): one["index"] for one in found if one["event"]}
+    lines = []
+    for one in found:
+        event = one["event"]
+        if event is None:
+            continue
+        row = event.get("row", 0)
+        holds = holding[row] == one["index"]
+        who = f"{event['on_behalf_of']}, told by {event['by']}" if event.get("on_behalf_of") else event["by"]
+        why = event.get("reason") or event.get("comment")
+        said = f"{value(event[label])}  {when(event[at])}, {who}" + (f": {why}" if why else "")
+        text = Text(said if holds else f"{said} (superseded)", style="" if holds else "dim")
+        lines.append((what if row == 0 else f"{what}, row {row + 1}", text))
+    return lines
 
 
 def _lineage(found: list[dict[str, Any]]) -> list[RenderableType]:

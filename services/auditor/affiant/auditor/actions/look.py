@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -31,12 +31,22 @@ from affiant.auditor.domain.views import (
 )
 from affiant.auditor.log import proofs, tiles
 from affiant.auditor.segments.questions import Engine, Snapshot, Wanted
-from affiant.auditor.store import entries, facts, holes, projections, queries
+from affiant.auditor.store import entries, facts, holes, projections, queries, testimony
 from affiant.auditor.store.database import Connection, Database, StoreAway
 from affiant.common.errors import NotFound, Problem, Refused, Unavailable
 from affiant.common.events import OUTSIDE, PredictionLogged
 
 T = TypeVar("T")
+
+
+class Found(NamedTuple):
+    """A prediction's entry, its explanations, the lineage of its version, its outcomes and overrides."""
+
+    entry: entries.Entry
+    explanations: list[EventLine]
+    lineage: list[EventLine]
+    outcomes: list[EventLine]
+    overrides: list[EventLine]
 
 
 class Lookup:
@@ -82,8 +92,8 @@ class Lookup:
         page = found[:limit]
         return PredictionPage(page, _cursor(page[-1]) if len(found) > limit else None)
 
-    async def prediction(self, prediction_id: str) -> tuple[entries.Entry, list[EventLine], list[EventLine]]:
-        """One prediction's entry, its explanations, and what happened to the version that made it."""
+    async def prediction(self, prediction_id: str) -> Found:
+        """One prediction's entry and what is known of it."""
         return await self.ask(partial(_prediction, prediction_id=prediction_id))
 
     async def summary(self, model: str | None) -> Summary:
@@ -155,7 +165,7 @@ def data_of(entry: entries.Entry) -> dict[str, Any] | None:
     return None if event is None else dict(msgspec.to_builtins(event))
 
 
-def _prediction(connection: Connection, prediction_id: str) -> tuple[entries.Entry, list[EventLine], list[EventLine]]:
+def _prediction(connection: Connection, prediction_id: str) -> Found:
     entry = entries.by_event(connection, prediction_id)
     if entry is None:
         _refuse_with_holes(connection)
@@ -168,7 +178,13 @@ def _prediction(connection: Connection, prediction_id: str) -> tuple[entries.Ent
         raise sworn.altered(entry.idx, "its row in the table of predictions was removed")
     explained = _lines(connection, queries.explanations(connection, prediction_id))
     told = _lines(connection, queries.lifecycle(connection, event.model))
-    return entry, explained, [line for line in told if line.event and line.event.get("version") == event.version]
+    return Found(
+        entry,
+        explained,
+        [line for line in told if line.event and line.event.get("version") == event.version],
+        _lines(connection, testimony.of(connection, "outcomes", prediction_id, event.model)),
+        _lines(connection, testimony.of(connection, "overrides", prediction_id, event.model)),
+    )
 
 
 def _refuse_with_holes(connection: Connection) -> None:
@@ -203,6 +219,8 @@ def _summary(connection: Connection, model: str | None) -> Summary:
         adverse_rows=found.adverse_rows,
         explained=found.explained,
         explanation_failed=found.explanation_failed,
+        outcomes=testimony.count(connection, "outcomes", model),
+        overridden=testimony.count(connection, "overrides", model),
         missing=found.missing,
         doubled_ignored=facts.number(connection, facts.DOUBLED),
         quarantined=found.quarantined,

@@ -5,12 +5,13 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import partial
 
+from affiant.auditor.actions import errors
 from affiant.auditor.actions.look import Lookup, moment
 from affiant.auditor.actions.project import fill_protected
 from affiant.auditor.actions.writer import Writer
 from affiant.auditor.domain import fairness
 from affiant.auditor.domain.fairness import Count
-from affiant.auditor.domain.views import Fairness
+from affiant.auditor.domain.views import Accuracy, Fairness
 from affiant.auditor.segments.questions import Wanted
 from affiant.auditor.store import projections, queries
 from affiant.auditor.store.database import Connection
@@ -46,7 +47,28 @@ class Measure:
         if not counts:
             raise await self._lookup.ask(partial(_nothing, model=model, column=column))
         favourable = await self._lookup.ask(partial(_favourable, model=model))
-        return _compared(model, column, favourable, fairness.groups(counts), reference)
+        groups = fairness.groups(counts)
+        chosen = _reference(column, groups, reference)
+        window, name = (moment(since), moment(until), version), fairness.named(counts)
+        held = await self._lookup.ask(
+            lambda connection: errors.by_group(connection, model, column, window, name, chosen)
+        )
+        return Fairness(
+            model=model,
+            column=column,
+            favourable=favourable,
+            rows=sum(group.rows for group in groups),
+            groups=groups,
+            reference=chosen,
+            reference_rule="asked for" if reference else "most numerous",
+            comparisons=fairness.comparisons(groups, chosen) if chosen else [],
+            errors=held,
+        )
+
+    async def accuracy(self, model: str, since: str | None, until: str | None, version: int | None) -> Accuracy:
+        """How often the decisions of a model agree with what became of them, as far as that is known."""
+        window = (moment(since), moment(until), version)
+        return await self._lookup.ask(lambda connection: errors.whole(connection, model, window))
 
     async def _group_counts(
         self, model: str, column: str, since: str | None, until: str | None, version: int | None
@@ -62,23 +84,11 @@ class Measure:
         )
 
 
-def _compared(
-    model: str, column: str, favourable: str | int | None, groups: list[fairness.Group], reference: str | None
-) -> Fairness:
-    chosen = reference or fairness.most_numerous(groups)
+def _reference(column: str, groups: list[fairness.Group], asked: str | None) -> str:
     values = [group.value for group in groups]
-    if reference and reference not in values:
-        raise NotFound(f"no group {reference!r} in {column}", hint=f"there are: {', '.join(values)}")
-    return Fairness(
-        model=model,
-        column=column,
-        favourable=favourable,
-        rows=sum(group.rows for group in groups),
-        groups=groups,
-        reference=chosen,
-        reference_rule="asked for" if reference else "most numerous",
-        comparisons=fairness.comparisons(groups, chosen) if chosen else [],
-    )
+    if asked and asked not in values:
+        raise NotFound(f"no group {asked!r} in {column}", hint=f"there are: {', '.join(values)}")
+    return asked or fairness.most_numerous(groups)
 
 
 def _nothing(connection: Connection, model: str, column: str) -> NotFound:

@@ -10,21 +10,26 @@ import msgspec
 from affiant.auditor.domain.arrival import Statement
 from affiant.auditor.domain.rows import UNKNOWN_VERSION, Prediction, decisions, protected_values
 from affiant.auditor.domain.sequences import merged
-from affiant.auditor.store import entries, projections, restated
+from affiant.auditor.domain.testimony import word
+from affiant.auditor.store import entries, projections, restated, testimony
 from affiant.auditor.store.database import Connection
 from affiant.common import bus, wire
 from affiant.common.events import (
     OUTSIDE,
+    DecisionOverridden,
     ExplanationFailed,
     ModelExplained,
     ModelPromoted,
     ModelRegistered,
     ModelSpec,
+    OutcomeRecorded,
     PredictionExplained,
     PredictionLogged,
 )
 
 Placed = tuple[int, Statement]
+
+_LIFECYCLE = tuple(pattern.removesuffix(">") for pattern in bus.AUDITOR_MODELS.filters)
 
 
 def project(connection: Connection, size: int, statements: Sequence[Statement], now: str) -> None:
@@ -33,6 +38,7 @@ def project(connection: Connection, size: int, statements: Sequence[Statement], 
     _lifecycle(connection, placed)
     _predictions(connection, placed)
     _explanations(connection, placed)
+    _testimony(connection, placed)
     _sequences(connection, statements, now)
 
 
@@ -65,7 +71,7 @@ def _lifecycle(connection: Connection, placed: Sequence[Placed]) -> None:
     of_models = [
         (idx, one)
         for idx, one in placed
-        if one.arrival.durable == bus.AUDITOR_MODELS.name or isinstance(one.envelope.event, ModelExplained)
+        if one.arrival.subject.startswith(_LIFECYCLE) or isinstance(one.envelope.event, ModelExplained)
     ]
     known = [one.envelope.event for _, one in of_models]
     projections.add_lifecycle(
@@ -118,6 +124,16 @@ def _explanations(connection: Connection, placed: Sequence[Placed]) -> None:
         elif isinstance(event, ExplanationFailed):
             rows.append(projections.Explanation(idx, event.prediction_id, event.row, event.model, event.state))
     projections.add_explanations(connection, rows)
+
+
+def _testimony(connection: Connection, placed: Sequence[Placed]) -> None:
+    told = [(idx, one.envelope.event) for idx, one in placed]
+    testimony.add(
+        connection, "outcomes", [(idx, word(event)) for idx, event in told if isinstance(event, OutcomeRecorded)]
+    )
+    testimony.add(
+        connection, "overrides", [(idx, word(event)) for idx, event in told if isinstance(event, DecisionOverridden)]
+    )
 
 
 def _sequences(connection: Connection, statements: Sequence[Statement], now: str) -> None:

@@ -35,7 +35,8 @@ class Prover:
 
     async def prediction(self, prediction_id: str) -> PredictionView:
         """Everything known of one prediction, with its proof."""
-        entry, explained, lineage = await self._lookup.prediction(prediction_id)
+        found = await self._lookup.prediction(prediction_id)
+        entry = found.entry
         return PredictionView(
             record=data_of(entry),
             source=entry.source,
@@ -43,15 +44,16 @@ class Prover:
             audited_at=entry.audited_at,
             index=entry.idx,
             leaf_hash=leaf_hash(leaf_of(entry)).hex(),
-            explanations=explained,
-            lineage=lineage,
+            explanations=found.explanations,
+            lineage=found.lineage,
+            outcomes=found.outcomes,
+            overrides=found.overrides,
             proof=await self._prove(entry),
         )
 
     async def proof(self, prediction_id: str) -> Proof:
         """The inclusion proof of a prediction."""
-        entry, _, _ = await self._lookup.prediction(prediction_id)
-        return await self._prove(entry)
+        return await self._prove((await self._lookup.prediction(prediction_id)).entry)
 
     async def _prove(self, entry: entries.Entry) -> Proof:
         signed = await self._lookup.ask(checkpoints.last)

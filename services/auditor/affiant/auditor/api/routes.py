@@ -1,4 +1,4 @@
-"""`/v1`: predictions, proofs, counts, fairness, completeness, lifecycle. Reading only."""
+"""`/v1`: predictions, proofs, counts, fairness, completeness, lifecycle: what may be read."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ Version = Annotated[int | None, Query(ge=1, lt=2**31)]
 Moment = Annotated[str | None, Query(description="RFC 3339, with a time zone")]
 
 
-def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspector) -> APIRouter:
-    """The routes. Whoever has any role may read."""
+def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspector, *more: APIRouter) -> APIRouter:
+    """The routes, `more` of them beside. Whoever has any role may read."""
+    whole = APIRouter()
     api = APIRouter(prefix="/v1", dependencies=[Depends(needs(*ROLES))])
     _add_predictions(api, lookup, prover)
     _add_figures(api, lookup, measure)
@@ -47,7 +48,9 @@ def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspec
         """Messages that could not enter the record, newest first."""
         return await lookup.quarantine(limit)
 
-    return api
+    for router in (api, *more):
+        whole.include_router(router)
+    return whole
 
 
 def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover) -> None:
@@ -120,3 +123,10 @@ def _add_figures(api: APIRouter, lookup: Lookup, measure: Measure) -> None:
     ) -> views.Fairness:
         """Approval rates by the values of a protected column."""
         return await measure.fairness(model, column, since, until, version, reference)
+
+    @api.get("/accuracy")
+    async def accuracy(
+        model: str, since: Moment = None, until: Moment = None, version: Version = None
+    ) -> views.Accuracy:
+        """Decisions held against their outcomes, as far as these are on record."""
+        return await measure.accuracy(model, since, until, version)

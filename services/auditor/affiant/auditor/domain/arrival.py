@@ -6,9 +6,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from affiant.auditor.domain.rows import Prediction, prediction
+from affiant.auditor.domain.testimony import word
 from affiant.common import wire
 from affiant.common.errors import Refused
-from affiant.common.events import OUTSIDE, PredictionLogged
+from affiant.common.events import OUTSIDE, DecisionOverridden, OutcomeRecorded, PredictionLogged
 
 Identity = tuple[str, bool]
 """An event's id, and whether it is an outside system's."""
@@ -75,6 +76,8 @@ def understand(arrivals: Iterable[Arrival]) -> tuple[list[Statement], list[Fault
 def _understand(arrival: Arrival) -> Statement:
     envelope = wire.decode(arrival.subject, arrival.body, arrival.headers)
     event = envelope.event
+    if isinstance(event, OutcomeRecorded | DecisionOverridden):
+        word(event)  # what it could not be linked by is refused here, before it is an entry
     if not isinstance(event, PredictionLogged):
         return Statement(arrival, envelope)
     # One id names one prediction everywhere; with two, a second event could pass for the first.

@@ -7,7 +7,7 @@ under 0.8 is the "four-fifths rule" of the US Uniform Guidelines on Employee Sel
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from affiant.common.events import Scalar
@@ -97,6 +97,12 @@ def worst_breach(found: Sequence[Group], least_rows: int) -> Comparison | None:
     worst = min(comparisons(large, best.value), key=lambda comparison: comparison.statistical_parity_difference)
     ratio = worst.disparate_impact_ratio
     return worst if ratio is not None and ratio < LOWEST_RATIO else None
+
+
+def named(counts: Sequence[Count]) -> Callable[[Scalar], str]:
+    """What the group of a value is called, among the groups that `counts` make."""
+    names = _names(counts)
+    return lambda value: names.get(_key(value), MISSING)
 
 
 def _key(value: Scalar) -> _Key:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from affiant.auditor.domain.errors import ErrorComparison, ErrorRates
 from affiant.auditor.domain.fairness import Comparison, Group
 
 
@@ -80,7 +81,10 @@ class EventLine:
 
 @dataclass(frozen=True)
 class PredictionView:
-    """Everything known of one prediction. `lineage`: what happened to the version that answered, oldest first."""
+    """Everything known of one prediction. `lineage`: what happened to the version that answered, oldest first.
+
+    `outcomes` and `overrides` by row, oldest first: the last one of a row is the one that holds.
+    """
 
     record: dict[str, Any] | None
     source: str
@@ -90,12 +94,15 @@ class PredictionView:
     leaf_hash: str
     explanations: list[EventLine]
     lineage: list[EventLine]
+    outcomes: list[EventLine]
+    overrides: list[EventLine]
     proof: Proof
 
 
 @dataclass(frozen=True)
 class Summary:
-    """Counts. `explained` and `explanation_failed` count rows of predictions; `missing` numbers of sequences.
+    """Counts. `explained` and `explanation_failed` count rows of predictions; `missing` numbers of sequences,
+    `outcomes` and `overridden` rows of which an outcome or an override is known.
 
     `doubled_ignored`, `quarantined`, `size` and `root` are of the whole log, whatever model was asked for.
     """
@@ -107,6 +114,8 @@ class Summary:
     adverse_rows: int
     explained: int
     explanation_failed: int
+    outcomes: int
+    overridden: int
     missing: int
     doubled_ignored: int
     quarantined: int
@@ -127,6 +136,46 @@ class Fairness:
     reference: str
     reference_rule: str
     comparisons: list[Comparison]
+    errors: Errors
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """Of how many decided rows the outcome is known, by what was decided."""
+
+    favourable_rows: int
+    favourable_known: int
+    adverse_rows: int
+    adverse_known: int
+
+
+@dataclass(frozen=True)
+class Errors:
+    """Decisions held against their outcomes, by group. `caveat` is empty unless something must be said with them."""
+
+    coverage: Coverage
+    groups: list[ErrorRates]
+    comparisons: list[ErrorComparison]
+    caveat: str
+
+
+@dataclass(frozen=True)
+class Accuracy:
+    """Decisions of a model held against their outcomes; `rates.value` is the model's name."""
+
+    model: str
+    favourable: str | int | None
+    coverage: Coverage
+    rates: ErrorRates | None
+    caveat: str
+
+
+@dataclass(frozen=True)
+class Told:
+    """Statements that were taken: their event ids, in the order given. `audited`: the log holds them already."""
+
+    event_ids: list[str]
+    audited: bool
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ log = structlog.get_logger(__name__)
 
 Record = Callable[[Sequence[Arrival]], Awaitable[Outcome]]
 
-SOURCES = (bus.AUDITOR_MODELS, bus.AUDITOR_PREDICTIONS, bus.AUDITOR_EXPLANATIONS)
+SOURCES = (bus.AUDITOR_MODELS, bus.AUDITOR_PREDICTIONS, bus.AUDITOR_EXPLANATIONS, bus.AUDITOR_OWN)
 PROGRESS_SECONDS = min(durable.ack_wait_seconds for durable in SOURCES) / 4
 """How often the bus is told that held messages are being worked on: before it would deliver them again."""
 RETRY_SECONDS = 0.5

@@ -25,7 +25,27 @@ CREATE INDEX predictions_by_subject ON predictions (subject_ref, received_at, id
 CREATE TABLE restated (number INTEGER PRIMARY KEY, idx INTEGER NOT NULL) STRICT;
 """
 
-UPGRADES: tuple[str, ...] = (_FINDING,)
+_STORY = """
+-- What was said of a decided row afterwards; the last entry of a row holds. `label` is JSON.
+CREATE TABLE outcomes (
+  idx INTEGER PRIMARY KEY, prediction_id TEXT NOT NULL, row INTEGER NOT NULL, model TEXT NOT NULL,
+  label TEXT NOT NULL, at TEXT NOT NULL, told_by TEXT NOT NULL
+) STRICT;
+CREATE INDEX outcomes_by_prediction ON outcomes (model, prediction_id, row);
+CREATE TABLE overrides (
+  idx INTEGER PRIMARY KEY, prediction_id TEXT NOT NULL, row INTEGER NOT NULL, model TEXT NOT NULL,
+  label TEXT NOT NULL, at TEXT NOT NULL, told_by TEXT NOT NULL
+) STRICT;
+CREATE INDEX overrides_by_prediction ON overrides (model, prediction_id, row);
+
+-- What a server process said when it ended: how many requests it had numbered.
+CREATE TABLE endings (
+  model TEXT NOT NULL, replica TEXT NOT NULL, epoch INTEGER NOT NULL, last INTEGER NOT NULL, since TEXT NOT NULL,
+  PRIMARY KEY (model, replica, epoch)
+) STRICT, WITHOUT ROWID;
+"""
+
+UPGRADES: tuple[str, ...] = (_FINDING, _STORY)
 """What makes a store of version 2, 3, 4… one of the next: statements, each with a semicolon at the end of its line."""
 
 _FROM_1 = f"""
