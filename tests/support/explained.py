@@ -157,6 +157,36 @@ def logistic() -> Trained:
     return _trained("plain", model, columns, numbers(seen[:300]), numbers(held_out), 1)
 
 
+@functools.cache
+def forest() -> Trained:
+    """A random forest with three classes over one matrix: numbers, a count, and categories as numbers."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.ensemble import RandomForestClassifier
+
+    def numbers(rows: Rows) -> Rows:
+        return [
+            [float(row[0] or 15.0), float(row[1] or 0.0), float(row[2] or 0.0), float(JOBS.index(str(row[3])))]
+            for row in rows
+        ]
+
+    def outcome_of_three(row: list[Scalar]) -> str:
+        return "referred" if int(row[2] or 0) == 2 and row[3] != "nurse" else outcome(row)
+
+    seen, held_out = table(900, 5), table(300, 6)
+    classifier = RandomForestClassifier(30, max_depth=7, random_state=0)
+    classifier.fit(np.array(numbers(seen), dtype=np.float32), [outcome_of_three(row) for row in seen])
+    model = to_onnx(
+        classifier, initial_types=[("row", FloatTensorType([None, 4]))], options={id(classifier): {"zipmap": False}}
+    ).SerializeToString()
+    columns = [
+        Column(name=name, kind="categorical" if name == "job" else "numeric", datatype="FP32", input="row", index=index)
+        for index, name in enumerate(("income", "debt", "children", "job"))
+    ]
+    classes: list[str | int] = ["denied", "granted", "referred"]
+    return _trained("three", model, columns, numbers(seen[:500]), numbers(held_out), "granted", classes)
+
+
 def csv_of(names: list[str], rows: Rows) -> bytes:
     """The rows as CSV; missing values are empty cells."""
     text = io.StringIO(newline="")
@@ -171,14 +201,21 @@ def digest(data: bytes) -> str:
 
 
 def _trained(
-    name: str, model: bytes, columns: list[Column], background: Rows, rows: Rows, favourable: str | int
+    name: str,
+    model: bytes,
+    columns: list[Column],
+    background: Rows,
+    rows: Rows,
+    favourable: str | int,
+    classes: list[str | int] | None = None,
 ) -> Trained:
     import onnxruntime
 
     data = csv_of([column.name for column in columns], background)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     label, probability = (output.name for output in session.get_outputs())
-    classes: list[str | int] = ["denied", "granted"] if isinstance(favourable, str) else [0, 1]
+    if classes is None:
+        classes = ["denied", "granted"] if isinstance(favourable, str) else [0, 1]
     spec = ModelSpec(
         model=name,
         version=1,

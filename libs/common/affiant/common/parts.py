@@ -126,6 +126,9 @@ class Anchor(Part, frozen=True, kw_only=True):
 
     `coverage` is the share of the background rows that the clauses cover. `success` is false where no anchor
     reached `threshold`; then the best one found is given. No clause means: the decision is almost always this one.
+
+    The precision was measured on `samples` rows; with `confidence` it lies from `precision_low` to `precision_high`
+    (the Chernoff interval by the Kullback-Leibler divergence, as for a fixed number of rows).
     """
 
     clauses: list[str]
@@ -134,6 +137,10 @@ class Anchor(Part, frozen=True, kw_only=True):
     threshold: float
     success: bool
     sentence: str
+    precision_low: float | None = None
+    precision_high: float | None = None
+    confidence: float | None = None
+    samples: int | None = None
 
 
 class ShapValue(Part, frozen=True, kw_only=True):

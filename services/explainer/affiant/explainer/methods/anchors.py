@@ -1,153 +1,211 @@
 """Anchors: which of a row's values hold the decision while all others change (Ribeiro, Singh, Guestrin 2018).
 
-The search is alibi's. What is ours is where alibi would answer wrongly without a word: the bins of the numeric
-columns (missing values have one of their own, none is empty), values that the background does not hold, and the text
-of the clauses, which is read off the bins instead of out of alibi's strings.
+The search is our own (`search`), with alibi's answers; several rows of one version are searched side by side, so that
+they share calls of the model. Each row has random numbers of its own: it gets the same anchor alone and in company.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from affiant.common.events import Anchor
-from affiant.explainer.methods.libraries import AnchorTabular, TabularSampler
+from affiant.explainer.methods import bounds
+from affiant.explainer.methods.errors import Unexplainable
+from affiant.explainer.methods.grid import Grid, Mask, Predicates
+from affiant.explainer.methods.mixing import Mixer
 from affiant.explainer.methods.predictor import Predictor
+from affiant.explainer.methods.sampling import Draw, Numbers
+from affiant.explainer.methods.search import Asking, Choices, Found, Search
 from affiant.explainer.methods.sentences import anchor_sentence, clause
-from affiant.explainer.methods.table import Matrix
+from affiant.explainer.methods.table import MISSING, Matrix
 
 THRESHOLD = 0.95
 MAX_PREDICATES = 8
 """Nobody reads more conditions, they cover next to no case, and the search for them is what takes longest: without
 this bound one denial in ten took 0.97 s of processor time on a 13-column boosting model, with it 0.53 s."""
 
-CACHE_BATCHES = 500
-"""Room for sampled rows, in batches of 100. alibi's default reserves a million rows for each explanation."""
+CONFIDENCE = 0.95
+"""Of the interval that is given with a precision."""
+
+MOST_GRIDS = 16
+"""Kept for one version: one for each set of columns that a row lacks and the background never does."""
+
+CHOICES = Choices(threshold=THRESHOLD, most_predicates=MAX_PREDICATES)
 
 
 @dataclass(frozen=True)
-class Bins:
-    """The edges of each numeric column, in the form in which alibi's sampler asks for them."""
+class Case:
+    """A row to be explained: coded (columns,), the decision on it, and the seed of its random numbers."""
 
-    edges: Mapping[int, Matrix]
-
-    def discretize(self, rows: Matrix) -> Matrix:
-        """Rows (N, columns) with each numeric value replaced by its bin; categories stay as they are."""
-        binned = rows.copy()
-        for index, edges in self.edges.items():
-            binned[..., index] = np.searchsorted(edges, rows[..., index])
-        return binned
-
-
-class _Sampler(TabularSampler):  # type: ignore[misc]  # alibi has no types
-    """alibi's sampler, honest about values that no background row has.
-
-    alibi forgets them when the rest of an anchor has rows enough, and otherwise draws a number from the column's
-    range and prints a warning. Here a clause about such a value holds the row's own value.
-    """
-
-    bins: Bins
     row: Matrix
-
-    def _set_discretizer(self, _: object) -> None:
-        self.disc = self.bins
-
-    def _set_numerical_feats_stats(self) -> None:
-        """Not needed: no value is ever drawn from a column's range."""
-
-    def get_features_index(self, anchor: tuple[int, ...]) -> Any:
-        """As alibi's, but every column without rows is named as unknown (alibi's loop skips every other one)."""
-        bins, rows, _ = super().get_features_index(anchor)
-        return bins, rows, [(index, "", None) for index, found in rows.items() if found.size == 0]
-
-    def handle_unk_features(self, *_: object) -> None:
-        """Left to `perturbation`, which alibi does not always leave through here."""
-
-    def perturbation(self, anchor: tuple[int, ...], num_samples: int) -> tuple[Matrix, Matrix, float]:
-        """As alibi's, but the values that the anchor names and the background lacks are the row's own."""
-        samples, _, coverage = super().perturbation(anchor, num_samples)
-        for index, _, _ in self.get_features_index(anchor)[2] if anchor else ():
-            samples[:, index] = self.row[index]
-            coverage = 0.0
-        return samples, self.bins.discretize(samples), coverage
+    label: str | int
+    seed: int
 
 
-class _Search(AnchorTabular):  # type: ignore[misc]
-    """alibi's search with our bins, and with what was found as columns and bins instead of text."""
+@dataclass(frozen=True)
+class Anchored:
+    """The anchor of a case with warnings, or why there is none. `seconds`: this case's share of the time."""
 
-    found: list[tuple[int, set[int] | None]]
-
-    def fit_bins(self, background: Matrix, bins: Bins, row: Matrix) -> None:
-        """In place of `fit`: alibi would take its own quartiles, empty bins and missing values included."""
-        self.feature_values.update({index: [""] * (len(edges) + 1) for index, edges in bins.edges.items()})
-        sampler = _Sampler(
-            self._predictor,
-            (),
-            self.numerical_features,
-            self.categorical_features,
-            self.feature_names,
-            self.feature_values,
-            seed=self.seed,
-        )
-        sampler.bins, sampler.row = bins, row
-        self.samplers = [sampler.deferred_init(background, bins.discretize(background))]
-        self._fitted = True
-
-    def add_names_to_exp(self, explanation: dict[str, Any]) -> None:
-        """Called by alibi with the anchor's predicates: several may speak of one numeric column."""
-        allowed: dict[int, set[int] | None] = {}
-        for predicate in explanation["feature"]:
-            index = self.enc2feat_idx[predicate]
-            if predicate in self.cat_lookup:
-                allowed[index] = None
-            else:
-                allowed[index] = (allowed.get(index) or self.ord_lookup[predicate]) & self.ord_lookup[predicate]
-        self.found = list(allowed.items())
-        explanation["names"] = []
+    anchor: Anchor | None = None
+    warnings: list[str] = field(default_factory=list)
+    failure: str = ""
+    seconds: float = 0.0
 
 
-def find_anchor(predictor: Predictor, row: Matrix, label: str | int, seed: int) -> tuple[Anchor, list[str]]:
-    """The anchor of the decision for one coded row (columns,), and warnings. The same seed gives the same anchor.
+class Anchors:
+    """The anchors of one version's decisions. Keeps what all of its rows share. Not for use from two threads."""
 
-    An explainer is made for each row: making one is cheap, and a used one keeps traces of the row before.
-    """
-    table = predictor.table
-    search = _search(predictor, seed)
-    bins = Bins({index: table.edges(index, row) for index in search.numerical_features})
-    search.fit_bins(table.background, bins, row)
-    np.random.seed(seed)  # alibi draws from numpy's global generator
-    raw = search.explain(
-        row,
-        threshold=THRESHOLD,
-        max_anchor_size=MAX_PREDICATES,
-        binary_cache_size=CACHE_BATCHES,
-        cache_margin=CACHE_BATCHES // 10,
-    )
-    clauses = [
-        clause(table.codings[index], row[index], bins.edges.get(index), allowed) for index, allowed in search.found
-    ]
-    success = bool(raw.data["raw"]["success"])
-    precision, coverage = float(np.squeeze(raw.precision)), float(np.squeeze(raw.coverage))
-    anchor = Anchor(
+    def __init__(self, predictor: Predictor) -> None:
+        self._predictor = predictor
+        self._mixer = Mixer(predictor)
+        self._has_missing = np.any(predictor.table.background <= MISSING, axis=0)
+        self._grids: dict[frozenset[int], Grid] = {}
+
+    def find(self, cases: Sequence[Case], late: Callable[[], bool] = lambda: False) -> list[Anchored]:
+        """The anchor of each case. The same seed gives the same anchor, whatever the other cases are.
+
+        A case that fails harms no other. Once `late()` is true, the cases that have no anchor yet fail.
+        """
+        begun = [self._begin(case) for case in cases]
+        while running := [each for each in begun if not each.ended]:
+            if late():
+                for each in running:
+                    each.failure = f"no anchor was found within its time ({each.seconds:.1f} seconds of work)"
+                break
+            self._turn(running)
+        return [self._anchored(each) for each in begun]
+
+    def _begin(self, case: Case) -> _Running:
+        return _Running(self._grid(case.row).predicates(case.row), case, self._predictor.class_of(case.label))
+
+    def _grid(self, row: Matrix) -> Grid:
+        """Rows that lack a value which the background always has need a bin for missing values there."""
+        lacking = frozenset(np.flatnonzero((row <= MISSING) & ~self._has_missing).tolist())
+        if lacking not in self._grids:
+            if len(self._grids) >= MOST_GRIDS:
+                self._grids.clear()
+            table = self._predictor.table
+            edges = {at: table.edges(at, row) for at, coding in enumerate(table.codings) if not coding.categorical}
+            sizes = {at: len(coding.categories) for at, coding in enumerate(table.codings) if coding.categorical}
+            self._grids[lacking] = Grid(table.background, edges, sizes)
+        return self._grids[lacking]
+
+    def _turn(self, running: list[_Running]) -> None:
+        """One call of the model for everything that the searches ask now; where it fails, one for each of them."""
+        started = time.perf_counter()
+        try:
+            answers = self._answers(running)
+        except Unexplainable as error:
+            if len(running) == 1:
+                running[0].failure = str(error)
+                return
+            for each in running:
+                self._turn([each])
+            return
+        spent, asked = time.perf_counter() - started, sum(each.samples for each in running)
+        for each, answer in zip(running, answers, strict=True):
+            each.seconds += spent * each.samples / asked
+            each.advance(answer)
+
+    def _answers(self, running: list[_Running]) -> list[list[Mask]]:
+        draws = [draw for each in running for draw in each.asks]
+        rows = [each.case.row for each in running for _ in each.asks]
+        decided = iter(self._mixer.decisions(draws, rows))
+        return [[next(decided) == each.label for _ in each.asks] for each in running]
+
+    def _anchored(self, ended: _Running) -> Anchored:
+        if ended.failure:
+            return Anchored(failure=ended.failure, seconds=ended.seconds)
+        case, warnings = ended.case, list[str]()
+        if not ended.fault:
+            found, predicates = ended.found, ended.predicates
+        else:
+            # alibi's own search still serves the row, some ten times slower. Not imported before it is needed.
+            from affiant.explainer.methods.stock import find_stock
+
+            try:
+                found, predicates = find_stock(self._predictor, case.row, case.seed, CHOICES)
+            except Unexplainable as error:
+                return Anchored(failure=str(error), seconds=ended.seconds)
+            warnings.append(f"the anchor was searched by alibi itself, because our search failed: {ended.fault}")
+        anchor = _anchor(self._predictor, case, found, predicates)
+        return Anchored(anchor, warnings + _warnings(anchor), seconds=ended.seconds)
+
+
+class _Running:
+    """One search under way. `failure`: why there is no anchor; `fault`: why our search could not go on."""
+
+    def __init__(self, predicates: Predicates, case: Case, label: int) -> None:
+        self.predicates = predicates
+        self.case = case
+        self.label = label
+        self.failure = ""
+        self.fault = ""
+        self.seconds = 0.0
+        self._search = Search(predicates, Numbers(case.seed), CHOICES)
+        self._asking: Asking = self._search.run()
+        self.asks: list[Draw] = next(self._asking)
+
+    @property
+    def ended(self) -> bool:
+        return bool(self.failure or not self.asks)
+
+    @property
+    def samples(self) -> int:
+        return sum(len(draw) for draw in self.asks)
+
+    @property
+    def found(self) -> Found:
+        return self._search.found
+
+    def advance(self, answers: list[Mask]) -> None:
+        """Give the search its answers, and take up what it asks next."""
+        started = time.perf_counter()
+        try:
+            self.asks = self._asking.send(answers)
+        except StopIteration:
+            self.asks = []
+        except Exception as error:
+            traceback.print_exc(file=sys.stderr)
+            self.asks, self.fault = [], f"{type(error).__name__}: {error}"
+        self.seconds += time.perf_counter() - started
+
+
+def _anchor(predictor: Predictor, case: Case, found: Found, predicates: Predicates) -> Anchor:
+    clauses = _clauses(predictor, case.row, found.order, predicates)
+    low, high = bounds.interval(found.precision, found.samples, CONFIDENCE)
+    return Anchor(
         clauses=clauses,
-        precision=precision,
-        coverage=coverage,
+        precision=found.precision,
+        coverage=found.coverage,
         threshold=THRESHOLD,
-        success=success,
-        sentence=anchor_sentence(clauses, precision, coverage, THRESHOLD, success, label),
+        success=found.success,
+        sentence=anchor_sentence(clauses, found.precision, found.coverage, THRESHOLD, found.success, case.label),
+        precision_low=low,
+        precision_high=high,
+        confidence=CONFIDENCE,
+        samples=int(found.samples),
     )
-    return anchor, _warnings(anchor)
 
 
-def _search(predictor: Predictor, seed: int) -> _Search:
-    codings = predictor.table.codings
-    categories = {
-        index: [str(value) for value in coding.categories] for index, coding in enumerate(codings) if coding.categorical
-    }
-    return _Search(predictor.labels, predictor.table.names, categorical_names=categories, seed=seed)
+def _clauses(predictor: Predictor, row: Matrix, order: Sequence[int], predicates: Predicates) -> list[str]:
+    """One clause for each column that the anchor names: several predicates may speak of one numeric column."""
+    allowed: dict[int, tuple[int, int]] = {}
+    for predicate in order:
+        column, (low, high) = predicates.columns[predicate], predicates.ranges[predicate]
+        first, last = allowed.get(column, (low, high))
+        allowed[column] = max(first, low), min(last, high)
+    edges, codings = predicates.grid.edges, predictor.table.codings
+    return [
+        clause(codings[column], row[column], edges.get(column), set(range(first, last + 1)))
+        for column, (first, last) in allowed.items()
+    ]
 
 
 def _warnings(anchor: Anchor) -> list[str]:

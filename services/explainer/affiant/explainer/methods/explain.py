@@ -7,7 +7,7 @@ from collections import OrderedDict
 from pathlib import Path
 
 from affiant.common.events import Anchor, Counterfactual, ModelSpec, Shap
-from affiant.explainer.methods.anchors import find_anchor
+from affiant.explainer.methods.anchors import Anchors, Case
 from affiant.explainer.methods.counterfactuals import Limits, find_counterfactuals
 from affiant.explainer.methods.errors import Unexplainable
 from affiant.explainer.methods.messages import Explain, Explained, ModelFiles
@@ -25,6 +25,7 @@ class Explainer:
 
     def __init__(self) -> None:
         self._warm: OrderedDict[tuple[str, int, str], Predictor] = OrderedDict()
+        self._anchors: dict[tuple[str, int, str], Anchors] = {}
 
     def warm(self, files: ModelFiles) -> Predictor:
         """The version, loaded from verified bytes. Raises `Unexplainable` when that is not possible."""
@@ -38,7 +39,8 @@ class Explainer:
             self._warm[key] = Predictor(spec, model, read_table(spec.columns, background))
         self._warm.move_to_end(key)
         while len(self._warm) > WARM_VERSIONS:
-            self._warm.popitem(last=False)
+            old, _ = self._warm.popitem(last=False)
+            self._anchors.pop(old, None)
         return self._warm[key]
 
     def explain(self, job: Explain) -> Explained:
@@ -52,7 +54,7 @@ class Explainer:
         shap: Shap | None = None
         if "anchor" in job.methods:
             started = time.perf_counter()
-            anchor, more = find_anchor(predictor, row, job.label, job.seed)
+            anchor, more = self._anchor(job, predictor, row)
             warnings += more
             seconds["anchor"] = time.perf_counter() - started
         if "shap" in job.methods:
@@ -68,6 +70,16 @@ class Explainer:
         output = f"probability of {job.label}"
         background = len(predictor.table.background)
         return Explained(output, background, anchor, shap, counterfactuals, warnings, seconds)
+
+    def _anchor(self, job: Explain, predictor: Predictor, row: Matrix) -> tuple[Anchor, list[str]]:
+        spec = job.files.spec
+        key = (spec.model, spec.version, spec.digest)
+        if key not in self._anchors:
+            self._anchors[key] = Anchors(predictor)
+        [found] = self._anchors[key].find([Case(row, job.label, job.seed)])
+        if found.anchor is None:
+            raise Unexplainable(found.failure)
+        return found.anchor, found.warnings
 
 
 def _ways_out(

@@ -16,7 +16,7 @@ import onnxruntime
 
 from affiant.common.events import Decision, ModelSpec
 from affiant.explainer.methods.errors import Unexplainable
-from affiant.explainer.methods.table import Matrix, Table
+from affiant.explainer.methods.table import Feed, Matrix, Table
 
 BATCH_ROWS = 20_000
 """Rows given to the model at once: bounds the memory that one call of KernelShap takes."""
@@ -53,6 +53,10 @@ class Predictor:
         """The model's own decisions for coded rows (N, columns), as positions among the classes (N,)."""
         return self._labels(self._run(rows, [self.decision.label_output])[0])
 
+    def labels_of(self, feed: Feed) -> npt.NDArray[np.int64]:
+        """The same for rows that lie ready as the model's tensors."""
+        return self._labels(self._run_feed(feed, [self.decision.label_output])[0])
+
     def probabilities(self, rows: Matrix) -> Matrix:
         """The probabilities (N, C), in the order of the classes."""
         return self._run(rows, [self.decision.probability_output])[0].astype(np.float64)
@@ -77,6 +81,11 @@ class Predictor:
         return int(self._labels(label)[0]), probabilities[0].astype(np.float64)
 
     def _labels(self, labels: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+        if labels.dtype == object:
+            # Sorting strings, as `unique` does, takes longer than a small model.
+            words = labels.reshape(-1).tolist()
+            of = {word: self.class_of(word) for word in set(words)}
+            return np.array([of[word] for word in words], dtype=np.int64)
         values, positions = np.unique(labels.reshape(-1), return_inverse=True)
         known = np.array([self.class_of(value) for value in values.tolist()], dtype=np.int64)
         decided: npt.NDArray[np.int64] = known[positions.reshape(-1)]
@@ -84,25 +93,14 @@ class Predictor:
 
     def _run(self, rows: Matrix, outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
         starts = range(0, len(rows), BATCH_ROWS)
-        feeds = (self._feed(rows[start : start + BATCH_ROWS]) for start in starts)
-        try:
-            parts = [self._session.run(list(outputs), feed) for feed in feeds]
-        except Exception as error:  # onnxruntime's own errors have no common base but this
-            raise Unexplainable(f"the model fails on these rows: {error}") from error
+        parts = [self._run_feed(self.table.feed(rows[start : start + BATCH_ROWS]), outputs) for start in starts]
         return list(parts[0]) if len(parts) == 1 else [np.concatenate(part) for part in zip(*parts, strict=True)]
 
-    def _feed(self, rows: Matrix) -> dict[str, npt.NDArray[np.generic]]:
-        feed: dict[str, list[tuple[int, npt.NDArray[np.generic]]]] = {}
-        for index, coding in enumerate(self.table.codings):
-            tensor = coding.tensor(rows[:, index])
-            feed.setdefault(coding.column.input, []).append((coding.column.index, tensor))
-        return {name: _matrix(columns) for name, columns in feed.items()}
-
-
-def _matrix(columns: list[tuple[int, npt.NDArray[np.generic]]]) -> npt.NDArray[np.generic]:
-    """The tensor (N, columns) of one input, each column at its index."""
-    ordered = [tensor for _, tensor in sorted(columns, key=lambda pair: pair[0])]
-    return ordered[0].reshape(-1, 1) if len(ordered) == 1 else np.column_stack(ordered)
+    def _run_feed(self, feed: Feed, outputs: Sequence[str]) -> list[npt.NDArray[np.generic]]:
+        try:
+            return list(self._session.run(list(outputs), feed))
+        except Exception as error:  # onnxruntime's own errors have no common base but this
+            raise Unexplainable(f"the model fails on these rows: {error}") from error
 
 
 def _session(model: bytes) -> onnxruntime.InferenceSession:

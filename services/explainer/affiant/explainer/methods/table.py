@@ -20,6 +20,8 @@ from affiant.common.events import Column, Scalar
 from affiant.explainer.methods.errors import Unexplainable
 
 Matrix = npt.NDArray[np.float64]
+Feed = dict[str, npt.NDArray[np.generic]]
+"""A model's inputs by name."""
 
 MISSING = -1.0e300
 """Stands for a missing number inside alibi's arrays. Numbers from here down are refused."""
@@ -111,6 +113,13 @@ class Table:
         pairs = zip(self.codings, values, strict=True)
         return np.array([coding.code(value) for coding, value in pairs], dtype=np.float64)
 
+    def feed(self, rows: Matrix) -> Feed:
+        """What the model is given for coded rows (N, columns): one tensor (N, columns of that input) for each input."""
+        found: dict[str, list[tuple[int, npt.NDArray[np.generic]]]] = {}
+        for at, coding in enumerate(self.codings):
+            found.setdefault(coding.column.input, []).append((coding.column.index, coding.tensor(rows[:, at])))
+        return {name: _matrix(columns) for name, columns in found.items()}
+
     def warnings(self, row: Matrix) -> list[str]:
         """Where `row` leaves what the background knows. alibi says nothing of this and reports precision 1.0."""
         found = []
@@ -171,6 +180,12 @@ def number_text(value: float) -> str:
     if value and not 1e-6 <= abs(value) < 1e15:
         return f"{value:g}"
     return np.format_float_positional(value, trim="-")
+
+
+def _matrix(columns: list[tuple[int, npt.NDArray[np.generic]]]) -> npt.NDArray[np.generic]:
+    """The tensor (N, columns) of one input, each column at its index."""
+    ordered = [tensor for _, tensor in sorted(columns, key=lambda pair: pair[0])]
+    return ordered[0].reshape(-1, 1) if len(ordered) == 1 else np.column_stack(ordered)
 
 
 def _typed(column: Column, value: str | int | float | bool) -> Scalar:
