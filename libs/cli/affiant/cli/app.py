@@ -13,7 +13,9 @@ from affiant.cli.commands import (
     deadletters,
     doctor,
     events,
+    groups,
     installation,
+    log,
     models,
     predictions,
     records,
@@ -32,8 +34,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for part in (installation, models, predictions, testimony, records, events, deadletters, doctor, contracts):
+for part in (installation, models, predictions, testimony, records, log, events, deadletters, doctor, contracts):
     part.add_to(app)
+app.add_typer(groups.export, rich_help_panel="Proofs")
 
 
 def _version(wanted: bool) -> None:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from fastapi import APIRouter
 from faststream.nats import NatsRouter
 
 from affiant.auditor.actions.checkpoints import Checkpoints
@@ -17,9 +18,11 @@ from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
+from affiant.auditor.actions.publish import Shelf
 from affiant.auditor.actions.relay import Relay
 from affiant.auditor.actions.watch import Watch
 from affiant.auditor.actions.writer import Writer
+from affiant.auditor.api.log import make_log_api
 from affiant.auditor.api.routes import make_api
 from affiant.auditor.api.testimony import make_testimony
 from affiant.auditor.handlers.intake import Intake
@@ -68,7 +71,10 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         away = [f"the store is away: {intake.away}" for intake in intakes if intake.away]
         return [*away, *[reason for reason in (signing.fault, signing.unwitnessed) if reason]]
 
-    api = make_api(lookup, Prover(lookup, signing), measure, Inspector(lookup, signing), make_testimony(depositions))
+    prover = Prover(lookup, signing)
+    api = APIRouter()
+    api.include_router(make_api(lookup, prover, measure, Inspector(lookup, signing), make_testimony(depositions)))
+    api.include_router(make_log_api(Shelf(lookup), prover))
     return Service("auditor", settings, NatsRouter(), api, lifespan, ready)
 
 

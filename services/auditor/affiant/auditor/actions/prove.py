@@ -9,10 +9,10 @@ import structlog
 from affiant.auditor.actions.checkpoints import Checkpoints, reader
 from affiant.auditor.actions.look import Lookup, data_of
 from affiant.auditor.actions.sworn import ADVICE, altered, leaf_of
-from affiant.auditor.domain.views import PredictionView, Proof
+from affiant.auditor.domain.views import ConsistencyProof, PredictionView, Proof
 from affiant.auditor.log import proofs
 from affiant.auditor.log.hashing import leaf_hash
-from affiant.auditor.store import checkpoints, entries
+from affiant.auditor.store import checkpoints, entries, facts
 from affiant.auditor.store.database import Connection, StoreAway
 from affiant.common.errors import NotFound, Problem, Unavailable
 
@@ -55,6 +55,13 @@ class Prover:
         """The inclusion proof of a prediction."""
         return await self._prove((await self._lookup.prediction(prediction_id)).entry)
 
+    async def consistency(self, first: int, second: int | None) -> ConsistencyProof:
+        """The proof that the log of `first` entries is the beginning of that of `second`; of all, where none is given.
+
+        Raises `Problem` for sizes that no consistency proof can be about.
+        """
+        return await self._lookup.ask(lambda connection: _consistency(connection, first, second))
+
     async def _prove(self, entry: entries.Entry) -> Proof:
         signed = await self._lookup.ask(checkpoints.last)
         if signed is None or signed.size <= entry.idx:
@@ -92,3 +99,14 @@ class Prover:
             salt=None if entry.salt is None else entry.salt.hex(),
             payload=None if entry.body is None else base64.b64encode(entry.body).decode(),
         )
+
+
+def _consistency(connection: Connection, first: int, second: int | None) -> ConsistencyProof:
+    size = facts.number(connection, facts.SIZE)
+    second = size if second is None else second
+    if not 0 < first <= second <= size:
+        raise Problem(f"no proof leads from {first} to {second} entries", hint=f"0 < first <= second <= {size}")
+    node = reader(connection)
+    path = proofs.consistency(first, second, node)
+    roots = proofs.root(first, node).hex(), proofs.root(second, node).hex()
+    return ConsistencyProof(first, second, *roots, [step.hex() for step in path])

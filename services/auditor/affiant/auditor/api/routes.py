@@ -33,6 +33,13 @@ def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspec
         """The newest checkpoint: a C2SP signed note."""
         return await prover.checkpoint()
 
+    @api.get("/consistency")
+    async def consistency(
+        first: Annotated[int, Query(ge=1)], second: Annotated[int | None, Query(ge=1)] = None
+    ) -> views.ConsistencyProof:
+        """The proof that the log of `first` entries is the beginning of that of `second`."""
+        return await prover.consistency(first, second)
+
     @api.get("/integrity")
     async def integrity() -> views.Integrity:
         """The stored entries held against the tree and the signed checkpoints: all, or the newest and a sample."""

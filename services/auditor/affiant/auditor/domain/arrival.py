@@ -11,6 +11,9 @@ from affiant.common import wire
 from affiant.common.errors import Refused
 from affiant.common.events import OUTSIDE, DecisionOverridden, OutcomeRecorded, PredictionLogged
 
+MOST_ATTRIBUTES = 8_192
+"""A leaf has to fit into 65,535 bytes (C2SP tlog-tiles), of which one character may take six."""
+
 Identity = tuple[str, bool]
 """An event's id, and whether it is an outside system's."""
 
@@ -75,6 +78,9 @@ def understand(arrivals: Iterable[Arrival]) -> tuple[list[Statement], list[Fault
 
 def _understand(arrival: Arrival) -> Statement:
     envelope = wire.decode(arrival.subject, arrival.body, arrival.headers)
+    length = sum(len(text) for text in (envelope.id, envelope.source, envelope.type, envelope.time))
+    if length > MOST_ATTRIBUTES:
+        raise Refused(f"its id, source, type and time have {length} characters; at most {MOST_ATTRIBUTES} fit a leaf")
     event = envelope.event
     if isinstance(event, OutcomeRecorded | DecisionOverridden):
         word(event)  # what it could not be linked by is refused here, before it is an entry

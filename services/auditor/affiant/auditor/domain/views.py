@@ -67,6 +67,17 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class ConsistencyProof:
+    """That the log of `first` entries is the beginning of that of `second` (RFC 9162 section 2.1.4): `proof` in hex."""
+
+    first: int
+    second: int
+    first_root: str
+    second_root: str
+    proof: list[str]
+
+
+@dataclass(frozen=True)
 class EventLine:
     """An entry with its event's data; `event` is null for a type that is not known here, or when it was erased."""
 

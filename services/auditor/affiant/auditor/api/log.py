@@ -1,0 +1,54 @@
+"""The log for everybody's tools: C2SP tlog-tiles at the root, and what an export needs beside it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Header, Query
+from fastapi.responses import PlainTextResponse, Response
+
+from affiant.auditor.actions.prove import Prover
+from affiant.auditor.actions.publish import Shelf
+from affiant.common.auth import ROLES, needs
+
+IMMUTABLE = "private, max-age=31536000, immutable"
+"""Private: what lies behind a token is for no shared cache."""
+MUTABLE = "no-cache"
+BYTES = "application/octet-stream"
+MOST = 2**62
+
+
+def make_log_api(shelf: Shelf, prover: Prover) -> APIRouter:
+    """The resources of tlog-tiles for whoever has any role; payloads for auditors."""
+    api = APIRouter(dependencies=[Depends(needs(*ROLES))])
+
+    @api.get("/checkpoint", response_class=PlainTextResponse)
+    async def checkpoint() -> Response:
+        """The newest checkpoint: a C2SP signed note."""
+        return PlainTextResponse(await prover.checkpoint(), headers={"Cache-Control": MUTABLE})
+
+    @api.get("/tile/entries/{path:path}", response_class=Response)
+    async def leaves(path: str, accept_encoding: Annotated[str, Header()] = "gzip") -> Response:
+        """A bundle of leaves."""
+        bundle, whole = await shelf.leaves(path)
+        headers = {"Cache-Control": IMMUTABLE if whole else MUTABLE, "Vary": "Accept-Encoding"}
+        if "gzip" in accept_encoding:
+            bundle = await asyncio.to_thread(gzip.compress, bundle, 1, mtime=0)
+            headers["Content-Encoding"] = "gzip"
+        return Response(bundle, media_type=BYTES, headers=headers)
+
+    @api.get("/tile/{level}/{path:path}", response_class=Response)
+    async def tile(level: int, path: str) -> Response:
+        """The hashes of a tile."""
+        return Response(await shelf.tile(level, path), media_type=BYTES, headers={"Cache-Control": IMMUTABLE})
+
+    @api.get("/payload/{path:path}", response_class=Response, dependencies=[Depends(needs("auditor"))])
+    async def payloads(
+        path: str, low: Annotated[int, Query(ge=0)] = 0, high: Annotated[int, Query(ge=0)] = MOST
+    ) -> Response:
+        """A bundle of payloads; those outside of `low` to below `high` are withheld."""
+        return Response(await shelf.payloads(path, low, high), media_type=BYTES, headers={"Cache-Control": "no-store"})
+
+    return api

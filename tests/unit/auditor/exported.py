@@ -1,0 +1,84 @@
+"""A log recorded, served and exported as in the product, without a network."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+from fastapi import APIRouter
+
+from affiant.auditor.actions.publish import Shelf
+from affiant.auditor.api.log import make_log_api
+from affiant.cli.exporting import LogExport, Range
+from affiant.common import auth, http
+from affiant.common.errors import Problem
+from tests.unit.auditor import examples
+from tests.unit.auditor.test_answers import Auditor
+
+ROLES = {"iris": ["auditor"], "omar": ["operator"], "ana": ["author", "approver"]}
+
+
+async def no_problems() -> list[str]:
+    return []
+
+
+def served(auditor: Auditor) -> APIRouter:
+    """Every route that is served beside the look-ups."""
+    api = APIRouter()
+    api.include_router(make_log_api(Shelf(auditor.lookup), auditor.prover))
+    return api
+
+
+class Door:
+    """What the command line has of the services: HTTP, in somebody's name."""
+
+    def __init__(self, auditor: Auditor, person: str = "iris") -> None:
+        known = [auth.KnownPerson(name, roles, auth.token_hash(name)) for name, roles in ROLES.items()]
+        service: Any = SimpleNamespace(name="auditor", api=served(auditor))
+        app = http.make_app(service, no_problems, lambda: True, auth.People(known))
+        self.asked: list[str] = []
+        self._headers = {"Authorization": f"Bearer {person}"}
+        self._app = app
+
+    def ask(self, _service: str, method: str, path: str, *, timeout: float = 0, **request: Any) -> httpx.Response:
+        self.asked.append(path)
+        answer = self.request(method, path, **request)
+        if not answer.is_success:
+            raise Problem(answer.json()["error"], status=answer.status_code)
+        return answer
+
+    def request(self, method: str, path: str, **request: Any) -> httpx.Response:
+        """The answer, whatever it is. Works in any thread, beside whatever loop that has."""
+        headers = self._headers | request.pop("headers", {})
+
+        async def asked() -> httpx.Response:
+            transport = httpx.ASGITransport(app=self._app)
+            async with httpx.AsyncClient(transport=transport, base_url="http://auditor", headers=headers) as client:
+                return await client.request(method, path, **request)
+
+        with ThreadPoolExecutor(1) as thread:
+            return thread.submit(asyncio.run, asked()).result()
+
+    def get(self, service: str, path: str, **parameters: Any) -> Any:
+        return self.ask(service, "GET", path, params=parameters).json()
+
+
+async def recorded(auditor: Auditor, count: int, missing: tuple[int, ...] = ()) -> list[str]:
+    """`count` predictions, numbered by one replica without `missing`; one of them of another system. Signed."""
+    numbers = [number for number in range(1, count + 1 + len(missing)) if number not in missing]
+    events = [examples.prediction(number, adverse=number % 3 == 0) for number in numbers]
+    await auditor.keep(*events)
+    await auditor.signing.sign()
+    return [event.prediction_id for event in events]
+
+
+def export(door: Door, auditor: Auditor, folder: Path, first: int = 0, last: int | None = None) -> Path:
+    """`affiant export log`."""
+    note = door.ask("auditor", "GET", "/checkpoint").text
+    services: Any = door
+    LogExport(services, folder, Range(first, last), lambda _done, _of: None).run(note, auditor.signing.verifier_key)
+    return folder
