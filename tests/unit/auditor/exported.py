@@ -38,7 +38,7 @@ class Door:
 
     def __init__(self, auditor: Auditor, person: str = "iris") -> None:
         known = [auth.KnownPerson(name, roles, auth.token_hash(name)) for name, roles in ROLES.items()]
-        service: Any = SimpleNamespace(name="auditor", api=served(auditor))
+        service: Any = SimpleNamespace(name="auditor", api=served(auditor), state=dict)
         app = http.make_app(service, no_problems, lambda: True, auth.People(known))
         self.asked: list[str] = []
         self._headers = {"Authorization": f"Bearer {person}"}

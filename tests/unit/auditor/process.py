@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg
 
 from affiant.common import auth
 from tests.support.nats_server import free_port
@@ -24,10 +25,13 @@ RUN = str(Path(__file__).with_name("run_auditor.py"))
 
 
 class Auditor:
-    """An auditor process that can be killed and started again over the same data."""
+    """An auditor process that can be killed and started again over the same data: the SQLite file in its folder, or
+    the PostgreSQL database that `database_url` names.
+    """
 
-    def __init__(self, folder: Path, nats_url: str, **settings: str) -> None:
+    def __init__(self, folder: Path, nats_url: str, database_url: str = "", **settings: str) -> None:
         self.folder = folder
+        self.database_url = database_url
         self.data = folder / "data"
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
@@ -37,6 +41,7 @@ class Auditor:
         self.settings = {
             "NATS_URL": nats_url,
             "HTTP_PORT": str(self.port),
+            "DATABASE_URL": database_url,
             "DATA_DIR": str(self.data),
             "PEOPLE_FILE": str(folder / "people.json"),
             "WITNESS_DIR": str(folder / "witness"),
@@ -80,6 +85,16 @@ class Auditor:
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What the store holds; nothing while there is none."""
+        return self._rows_of_postgresql(query) if self.database_url else self._rows_of_sqlite(query)
+
+    def _rows_of_postgresql(self, query: str) -> list[tuple[Any, ...]]:
+        try:
+            with psycopg.connect(self.database_url.replace("+psycopg", "")) as connection:
+                return connection.execute(query).fetchall()
+        except (psycopg.OperationalError, psycopg.errors.UndefinedTable):
+            return []
+
+    def _rows_of_sqlite(self, query: str) -> list[tuple[Any, ...]]:
         path = self.data / "audit.db"
         if not path.exists():
             return []

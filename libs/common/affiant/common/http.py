@@ -34,7 +34,7 @@ def make_app(service: Service, problems: Problems, started: Callable[[], bool], 
         redoc_url=None,
     )
     app.include_router(service.api)
-    _add_probes(app, problems)
+    _add_probes(app, problems, service.state)
     _add_errors(app)
     return auth.Guard(_Gate(_Bound(app), started), people)
 
@@ -78,7 +78,7 @@ class _Bound:
         await self.app(scope, receive, told)
 
 
-def _add_probes(app: FastAPI, problems: Problems) -> None:
+def _add_probes(app: FastAPI, problems: Problems, state: Callable[[], dict[str, str]]) -> None:
     @app.get("/livez", include_in_schema=False)
     async def livez() -> PlainTextResponse:
         return PlainTextResponse("alive\n")
@@ -86,7 +86,8 @@ def _add_probes(app: FastAPI, problems: Problems) -> None:
     @app.get("/readyz", include_in_schema=False)
     async def readyz() -> Response:
         reasons = await problems()
-        return JSONResponse({"ready": not reasons, "reasons": reasons}, status_code=503 if reasons else 200)
+        content = {"ready": not reasons, "reasons": reasons, **state()}
+        return JSONResponse(content, status_code=503 if reasons else 200)
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

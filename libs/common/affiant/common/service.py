@@ -37,7 +37,8 @@ class Service:
     """One service.
 
     `lifespan` opens what the service keeps, after the bus is connected and before any message or request is
-    taken. `ready` answers why the service is not ready, in words; an empty list says that it is.
+    taken. `ready` answers why the service is not ready, in words; an empty list says that it is. `state` is what else
+    /readyz tells.
     """
 
     name: str
@@ -46,6 +47,7 @@ class Service:
     api: APIRouter
     lifespan: Callable[[Runtime], AbstractAsyncContextManager[None]]
     ready: Callable[[], Awaitable[list[str]]]
+    state: Callable[[], dict[str, str]] = dict
 
 
 def find(name: str) -> Callable[[], Service]:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import gc
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fastapi import APIRouter
 from faststream.nats import NatsRouter
@@ -15,6 +16,7 @@ from affiant.auditor.actions.checkpoints import Checkpoints
 from affiant.auditor.actions.columns import FOLDER, Columns
 from affiant.auditor.actions.depositions import Depositions
 from affiant.auditor.actions.integrity import Inspector
+from affiant.auditor.actions.leadership import Leadership
 from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
@@ -47,20 +49,25 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     watch = Watch(lookup, writer, measure, settings, relay.wake)
     depositions = Depositions(lookup)
 
-    @asynccontextmanager
-    async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
-        _collect_garbage_less_often()
-        await writer.open()
-        await signing.open()
-        await asyncio.to_thread(columns.open)
+    leadership = Leadership(writer, signing)
+
+    def lead(runtime: Runtime) -> list[Coroutine[Any, Any, None]]:
+        """What only the leader does."""
         intake = Intake(
             runtime.nats, runtime.js, writer.record, batch=settings.batch_events, linger=settings.linger_seconds
         )
-        intakes.append(intake)
+        intakes[:] = [intake]
+        return [intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)]
+
+    @asynccontextmanager
+    async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
+        _collect_garbage_less_often()
         depositions.open(runtime.js)
-        for work in (intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)):
-            runtime.tasks.create_task(work)
-        runtime.tasks.create_task(columns.run())
+        await leadership.settle()
+        if leadership.readable.is_set():
+            await columns.open_when_free()
+        runtime.tasks.create_task(leadership.run(partial(lead, runtime)))
+        runtime.tasks.create_task(columns.run(leadership.readable))
         try:
             yield
         finally:
@@ -68,14 +75,19 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
             writer.close()
 
     async def ready() -> list[str]:
-        away = [f"the store is away: {intake.away}" for intake in intakes if intake.away]
-        return [*away, *[reason for reason in (signing.fault, signing.unwitnessed) if reason]]
+        held = intakes if leadership.role == "leader" else []
+        away = [f"the store is away: {intake.away}" for intake in held if intake.away]
+        faults = (leadership.fault, signing.fault, signing.unwitnessed)
+        return [*away, *[reason for reason in faults if reason]]
+
+    def state() -> dict[str, str]:
+        return {"role": leadership.role}
 
     prover = Prover(lookup, signing)
     api = APIRouter()
     api.include_router(make_api(lookup, prover, measure, Inspector(lookup, signing), make_testimony(depositions)))
     api.include_router(make_log_api(Shelf(lookup), prover))
-    return Service("auditor", settings, NatsRouter(), api, lifespan, ready)
+    return Service("auditor", settings, NatsRouter(), api, lifespan, ready, state)
 
 
 def _collect_garbage_less_often() -> None:

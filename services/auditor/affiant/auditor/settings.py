@@ -9,7 +9,8 @@ class AuditorSettings(ServiceSettings, frozen=True, kw_only=True):
     """What can be set for the auditor.
 
     `log_origin` is the name of the log in its checkpoints (a schema-less URL); without it one is made from the
-    signing key at the first start. `witness_dir` is where checkpoints are written too, outside the store's reach;
+    signing key at the first start. The key is `signing_key_file`, the same for every auditor of a log; empty: a file in
+    `data_dir`, made at the first start. `witness_dir` is where checkpoints are written too, outside the store's reach;
     empty: nowhere. `gap_grace_seconds` is how late an event may come before its absence is published.
     `database_url` is where the record is kept: `postgresql://user@host/name`; empty: an SQLite file in `data_dir`. The
     password is in `database_password_file`, or in a pass file of libpq's.
@@ -20,6 +21,7 @@ class AuditorSettings(ServiceSettings, frozen=True, kw_only=True):
     database_url: str = ""
     database_password_file: str = ""
     log_origin: str = ""
+    signing_key_file: str = ""
     witness_dir: str = ""
     batch_events: int = 2_000
     linger_seconds: float = 0.05

@@ -16,9 +16,9 @@ from affiant.auditor.actions.writer import Writer
 from affiant.auditor.log import checkpoint, keys, proofs, tiles
 from affiant.auditor.settings import AuditorSettings
 from affiant.auditor.store import checkpoints, entries, facts, outbox
-from affiant.auditor.store.database import Connection, StoreAway
+from affiant.auditor.store.database import Connection, Standby, StoreAway
 from affiant.common import ids, wire
-from affiant.common.errors import Problem
+from affiant.common.errors import Problem, Unavailable
 from affiant.common.events import CheckpointSigned
 
 log = structlog.get_logger(__name__)
@@ -49,13 +49,17 @@ class Checkpoints:
         self._made = await self._writer.write(partial(_signer, settings=self._settings))
         await self.hold()
 
+    async def follow(self) -> None:
+        """Know the key of a log that another process writes, once that has given it a name."""
+        self._made = await self._writer.read(partial(_known_signer, settings=self._settings))
+
     async def hold(self) -> str:
         """Hold the log against the newest checkpoints, the store's and the witness's; why it contradicts one, if so.
 
         From then on nothing is signed until a new start.
         """
         sworn = await asyncio.to_thread(self._sworn_elsewhere)
-        found = await self._writer.write(partial(_contradiction, elsewhere=sworn))
+        found = await self._writer.read(partial(_contradiction, elsewhere=sworn))
         if found and not self.fault:
             self.fault = found
             log.error("this log contradicts its own checkpoints; signing nothing", reason=found)
@@ -74,7 +78,7 @@ class Checkpoints:
     @property
     def _signer(self) -> checkpoint.Signer:
         if self._made is None:
-            raise RuntimeError("the checkpoints are not open")
+            raise Unavailable("the log has no key yet", hint="try again in a moment; GET /readyz says why")
         return self._made
 
     def _sworn_elsewhere(self) -> str:
@@ -92,14 +96,17 @@ class Checkpoints:
     async def sign(self) -> checkpoints.Signed | None:
         """The checkpoint over every entry there is, signed now unless it was already; None for an empty log.
 
-        Nothing is signed that contradicts an older checkpoint (C2SP tlog-checkpoint forbids it): then the last good
-        one is answered.
+        Nothing is signed that contradicts an older checkpoint (C2SP tlog-checkpoint forbids it), nor by an auditor that
+        stands by: then the last good one is answered.
         """
         # Held again each time: what is altered while the auditor runs must not be signed over.
         if await self.hold():
-            return await self._writer.write(checkpoints.last)
+            return await self._writer.read(checkpoints.last)
         async with self._signing:
-            signed = await self._writer.write(partial(_sign, signer=self._signer))
+            try:
+                signed = await self._writer.write(partial(_sign, signer=self._signer))
+            except Standby:
+                return await self._writer.read(checkpoints.last)
             self._wake()
             if self._witness is not None:
                 await self._to_witness(self._witness)
@@ -152,27 +159,50 @@ def _sign(connection: Connection, signer: checkpoint.Signer) -> checkpoints.Sign
 
 
 def _signer(connection: Connection, settings: AuditorSettings) -> checkpoint.Signer:
-    """The signer of this log. The origin is written down once: a log cannot change its name."""
+    """The signer of this log. Origin and key are written down once: a log cannot change its name."""
+    signer = _made_signer(connection, settings)
+    facts.put(connection, facts.ORIGIN, signer.origin)
+    facts.put(connection, facts.VERIFIER_KEY, signer.verifier_key)
+    return signer
+
+
+def _known_signer(connection: Connection, settings: AuditorSettings) -> checkpoint.Signer | None:
+    """The signer of a log that has a name already."""
+    return _made_signer(connection, settings) if facts.text(connection, facts.ORIGIN) else None
+
+
+def _made_signer(connection: Connection, settings: AuditorSettings) -> checkpoint.Signer:
     folder = Path(settings.data_dir)
     folder.mkdir(parents=True, exist_ok=True)
     known = facts.text(connection, facts.ORIGIN)
-    key = _key(folder / KEY_FILE, is_new=not known)
+    key = _key(settings, is_new=not known)
     public = key.public_key().public_bytes_raw()
     origin = settings.log_origin or known or f"affiant.local/{sha256(public).hexdigest()[:8]}"
     if known and origin != known:
         raise Problem(f"this log is {known}, not {origin}", status=500, hint="unset AFFIANT_AUDITOR_LOG_ORIGIN")
-    facts.put(connection, facts.ORIGIN, origin)
     signer = checkpoint.Signer(origin, key)
+    signed_with = facts.text(connection, facts.VERIFIER_KEY)
+    if signed_with and signed_with != signer.verifier_key:
+        raise Problem(
+            "this log is signed with another key", status=500, hint=f"give every auditor the key {signed_with}"
+        )
     (folder / VERIFIER_KEY_FILE).write_text(signer.verifier_key + "\n", encoding="utf-8")
     return signer
 
 
-def _key(path: Path, *, is_new: bool) -> Ed25519PrivateKey:
+def _key(settings: AuditorSettings, *, is_new: bool) -> Ed25519PrivateKey:
+    path = Path(settings.signing_key_file or Path(settings.data_dir) / KEY_FILE)
     if path.exists():
         return keys.read_key(path)
+    if settings.signing_key_file:
+        make = f"openssl genpkey -algorithm ed25519 -out {path.name}"
+        raise Problem(
+            f"there is no signing key {path}", status=500, hint=f"make one, for every auditor the same: {make}"
+        )
     if not is_new:
         # A new key would sign the old log under a name that nobody trusts.
-        raise Problem(f"the log's signing key {path} is gone", status=500, hint="restore it from your back-up")
+        hint = "restore it from your back-up; several auditors share one by AFFIANT_AUDITOR_SIGNING_KEY_FILE"
+        raise Problem(f"the log's signing key {path} is gone", status=500, hint=hint)
     return keys.make_key(path)
 
 

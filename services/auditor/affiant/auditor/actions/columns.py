@@ -7,6 +7,7 @@ is missing, damaged, or of another log, everything is read again.
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,7 +25,8 @@ from affiant.auditor.segments.manifest import Manifest, Segment
 from affiant.auditor.segments.questions import Engine, Snapshot
 from affiant.auditor.store import entries, facts, projections, restated
 from affiant.auditor.store.database import Connection, Database, StoreAway
-from affiant.common.errors import Unavailable
+from affiant.common import alone
+from affiant.common.errors import Conflict, Unavailable
 from affiant.common.events import OUTSIDE, ModelSpec, PredictionLogged, type_of
 
 log = structlog.get_logger(__name__)
@@ -74,6 +76,7 @@ class Columns:
         self._manifest = Manifest()
         self._seen = 0
         self._closed = True
+        self._held: int | None = None
         self._tails: dict[str, list[pa.Table]] = {}
         self._specs: dict[tuple[str, int], ModelSpec] = {}
         self._generation = 0
@@ -102,9 +105,32 @@ class Columns:
         with self._lock:
             self._closed = True
         self.engine.close()
+        if self._held is not None:
+            os.close(self._held)
+            self._held = None
 
-    async def run(self) -> None:
+    async def open_when_free(self) -> None:
+        """Open, unless another auditor has this folder: one that leads, where this one stands by on the same files."""
+        if not self._closed:
+            return
+        try:
+            await asyncio.to_thread(self._open_alone)
+        except (Conflict, StoreAway, OSError) as error:
+            log.info("the columns stay closed for now", reason=str(error))
+
+    def _open_alone(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if self._held is None:
+            self._held = alone.hold(self.folder, "auditor")
+        self.open()
+
+    async def run(self, readable: asyncio.Event | None = None) -> None:
         """Follow the log and seal, until cancelled. Trouble with the disk is told in the log; the record goes on."""
+        if readable is not None:
+            await readable.wait()
+            while self._closed:
+                await self.open_when_free()
+                await asyncio.sleep(INTERVAL_SECONDS)
         while True:
             try:
                 more = not self._busy() and await asyncio.to_thread(self.follow)
@@ -163,6 +189,8 @@ class Columns:
         Raises `Unavailable` while more than `MOST_BEHIND` entries have not been read, `StoreAway` as the store does.
         """
         with self._lock:
+            if self._closed:
+                raise Unavailable("the columns are not open here", hint="ask the auditor that leads, or in a moment")
             self._catch_up()
             taken, generation = self._taken(), self._generation
             self._reading[generation] += 1

@@ -14,7 +14,7 @@ from affiant.auditor.domain.fairness import Count
 from affiant.auditor.domain.views import Accuracy, Fairness
 from affiant.auditor.segments.questions import Wanted
 from affiant.auditor.store import projections, queries
-from affiant.auditor.store.database import Connection
+from affiant.auditor.store.database import Connection, Standby
 from affiant.common.errors import NotFound, Unavailable
 
 FILL_BATCH = 500
@@ -31,9 +31,10 @@ class Measure:
 
     async def fill(self) -> None:
         """Find the protected values of predictions that came before their model's registration."""
-        # Looking first costs a reader nothing; the writer has other work.
-        while await self._lookup.ask(lambda connection: projections.awaiting_spec(connection, 1)):
-            await self._writer.write(lambda connection: fill_protected(connection, FILL_BATCH))
+        # Looking first costs a reader nothing; the writer has other work. Whoever leads fills them; another only waits.
+        with suppress(Standby):
+            while await self._lookup.ask(lambda connection: projections.awaiting_spec(connection, 1)):
+                await self._writer.write(lambda connection: fill_protected(connection, FILL_BATCH))
 
     async def fairness(
         self, model: str, column: str, since: str | None, until: str | None, version: int | None, reference: str | None

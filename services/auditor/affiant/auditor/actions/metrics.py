@@ -15,6 +15,7 @@ write_seconds = Histogram(
     "Writing one batch, with the sync to the disk",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+leader = Gauge("affiant_auditor_leader", "1 for the auditor that writes the log, 0 for one that stands by")
 log_size = Gauge("affiant_auditor_log_entries", "Entries in the log")
 store_away = Gauge("affiant_auditor_store_away", "1 while the store cannot be written")
 pending = Gauge("affiant_auditor_pending_events", "Events on the bus that are not durable here yet", ["durable"])

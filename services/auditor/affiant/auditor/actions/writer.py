@@ -25,8 +25,16 @@ class Writer:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     async def open(self) -> None:
-        """Open the store, and make it where there is none."""
+        """Lead, and open the store or make it where there is none. Raises `Standby`, `StoreAway`."""
         await self._run(self._database.open)
+
+    async def lead(self) -> None:
+        """Make sure that this process leads still. Raises `Standby`, `StoreAway`."""
+        await self._run(self._database.lead)
+
+    async def version(self) -> int:
+        """The version of the store; 0 where there is none yet. Raises `StoreAway`."""
+        return await self._run(self._database.version)
 
     async def record(self, arrivals: Sequence[Arrival]) -> Outcome:
         """`Recorder.record`, measured."""
@@ -35,6 +43,10 @@ class Writer:
     async def write(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction of its own. Raises `StoreAway`."""
         return await self._run(lambda: self._write(work))
+
+    async def read(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` after what is being written now, reading only. Raises `StoreAway`."""
+        return await self._run(lambda: self._read(work))
 
     def close(self) -> None:
         """Wait for what is being written, then close the store."""
@@ -50,6 +62,10 @@ class Writer:
 
     def _write(self, work: Callable[[Connection], T]) -> T:
         with self._database.transaction() as connection:
+            return work(connection)
+
+    def _read(self, work: Callable[[Connection], T]) -> T:
+        with self._database.reading() as connection:
             return work(connection)
 
     async def _run(self, work: Callable[[], T]) -> T:

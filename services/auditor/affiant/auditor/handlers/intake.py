@@ -22,7 +22,7 @@ from affiant.auditor.actions import metrics
 from affiant.auditor.actions.record import Outcome
 from affiant.auditor.domain.arrival import Arrival, Fault
 from affiant.auditor.handlers.pull import Held, Pull
-from affiant.auditor.store.database import StoreAway
+from affiant.auditor.store.database import Standby, StoreAway
 from affiant.common import bus, delivery
 
 log = structlog.get_logger(__name__)
@@ -146,6 +146,9 @@ class Intake:
                     await asyncio.wait({working}, timeout=PROGRESS_SECONDS)
                     await self._progress()
                 outcome = await working
+            except Standby:
+                # Whoever leads now records it: what is held here goes back to the bus.
+                raise
             except StoreAway as reason:
                 self._note_away(str(reason))
                 await self._progress()

@@ -6,6 +6,7 @@ from affiant.auditor.store.database import Connection
 
 SIZE = "size"
 ORIGIN = "origin"
+VERIFIER_KEY = "verifier_key"
 DOUBLED = "doubled_ignored"
 
 
