@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 
+import msgspec
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
@@ -71,3 +72,31 @@ def loan_spec(data: bytes, version: int = 1, policy: Policy | None = None) -> Mo
         decision=Decision(label_output="label", probability_output="probabilities", classes=[0, 1], favourable=1),
         policy=policy or Policy(),
     )
+
+
+def limit_model() -> bytes:
+    """A regression: inputs as above, output `limit` FP32 (N, 1) = 10 · income - 5 · debt, a credit limit."""
+    weights = numpy_helper.from_array(np.array([[10.0], [-5.0]], dtype=np.float32), "weights")
+    nodes = [
+        helper.make_node("Concat", list(COLUMNS), ["row"], axis=1),
+        helper.make_node("MatMul", ["row", "weights"], ["limit"]),
+    ]
+    inputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [None, 1]) for name in COLUMNS]
+    output = helper.make_tensor_value_info("limit", TensorProto.FLOAT, [None, 1])
+    graph = helper.make_graph(nodes, "limit", inputs, [output], [weights])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    return bytes(model.SerializeToString())
+
+
+def limit_spec(data: bytes) -> ModelSpec:
+    """What the registry would say of `data`, when a limit of at least 20 is hoped for."""
+    decision = Decision(
+        label_output="",
+        probability_output="",
+        classes=["below", "above"],
+        favourable="above",
+        value_output="limit",
+        threshold=20.0,
+    )
+    outputs = [TensorSpec(name="limit", datatype="FP32", shape=[-1, 1])]
+    return msgspec.structs.replace(loan_spec(data), model="limit", outputs=outputs, decision=decision)

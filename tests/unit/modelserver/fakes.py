@@ -16,7 +16,7 @@ from affiant.modelserver.inference import Answer, Call, Inference
 from affiant.modelserver.model import Model, load
 from affiant.modelserver.publisher import NotDurable
 from affiant.modelserver.record import Identity
-from tests.support.model import loan_model, loan_spec
+from tests.support.model import limit_model, limit_spec, loan_model, loan_spec
 
 
 def loaded(folder: Path) -> Model:
@@ -24,6 +24,13 @@ def loaded(folder: Path) -> Model:
     path = folder / "model.onnx"
     path.write_bytes(data)
     return load(loan_spec(data, policy=Policy()), path)
+
+
+def loaded_regression(folder: Path) -> Model:
+    data = limit_model()
+    path = folder / "limit.onnx"
+    path.write_bytes(data)
+    return load(limit_spec(data), path)
 
 
 class FakeAudit:
@@ -54,8 +61,8 @@ class FakeAudit:
         return [event for event in events if isinstance(event, PredictionLogged)]
 
 
-def make_inference(folder: Path, audit: FakeAudit) -> Inference:
-    model = loaded(folder)
+def make_inference(folder: Path, audit: FakeAudit, model: Model | None = None) -> Inference:
+    model = model or loaded(folder)
     return Inference(model, Identity(model.spec, "champion", "replica-1", 7), audit)
 
 

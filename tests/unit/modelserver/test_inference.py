@@ -15,7 +15,7 @@ from affiant.common.events import ReplicaEnded
 from affiant.common.wire import Message
 from affiant.modelserver.audit import Instead
 from affiant.modelserver.inference import Call
-from tests.unit.modelserver.fakes import FakeAudit, application, ask, make_inference
+from tests.unit.modelserver.fakes import FakeAudit, application, ask, loaded_regression, make_inference
 
 pytestmark = pytest.mark.anyio
 
@@ -150,6 +150,18 @@ async def test_a_probability_that_is_not_a_number_is_no_decision_but_the_models_
     answer, document = await ask(inference, application((5, 1)))
     assert (answer.status, audit.records()[0].status) == (500, "failed")
     assert document["error"] == "the model gave a probability that is not a number"
+
+
+async def test_a_regression_decides_by_its_threshold_and_has_no_probabilities(tmp_path: Path) -> None:
+    audit = FakeAudit()
+    inference = make_inference(tmp_path, audit, loaded_regression(tmp_path))
+    answer, document = await ask(inference, application((5, 1), (1, 2), (2, 0)))
+    assert answer.status == 200
+    assert document["outputs"][0]["data"] == [45, 0, 20]
+    [record] = audit.records()
+    assert record.labels == ["above", "below", "above"]
+    assert record.adverse == [False, True, False]
+    assert record.scores == []
 
 
 async def test_a_record_that_cannot_be_kept_gives_503_and_a_failed_record_without_outputs(tmp_path: Path) -> None:

@@ -169,6 +169,12 @@ def regression() -> bytes:
     return _model([helper.make_node("Neg", ["x"], ["y"])])
 
 
+def images() -> bytes:
+    """Takes pictures, not rows of a table."""
+    node = helper.make_node("GlobalAveragePool", ["x"], ["y"])
+    return _model([node], [_value("x", shape=(None, 3, 8, 8))], [_value("y", shape=(None, 3, 1, 1))])
+
+
 def fixed_batch() -> bytes:
     """A model that takes one row at a time."""
     return _model([helper.make_node("Neg", ["x"], ["y"])], [_value("x", shape=(1, 1))], [_value("y", shape=(1, 1))])

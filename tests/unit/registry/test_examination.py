@@ -12,7 +12,7 @@ from affiant.registry.checks import graph
 from affiant.registry.checks.examination import examine
 from affiant.registry.checks.findings import Finding, Limits, Task
 from affiant.registry.domain.manifest import Manifest, Unfit
-from tests.support.model import background_csv, loan_model
+from tests.support.model import background_csv, limit_model, loan_model
 from tests.unit.registry import hostile
 
 ROWS = b"a,b\n" + b"".join(b"%d,%d\n" % (index % 7 - 3, index % 5 - 2) for index in range(40))
@@ -78,6 +78,27 @@ def test_classes_are_read_from_the_graph() -> None:
     found = examined(hostile.classifier(classes=["no", "yes"]), ROWS, favourable="yes")
     assert found.decision is not None
     assert found.decision.classes == ["no", "yes"]
+
+
+def test_a_regression_decides_by_a_threshold() -> None:
+    details: dict[str, str] = {}
+    found = examined(limit_model(), background_csv(), details=details, favourable="above", threshold=20.0)
+    assert found.decision is not None
+    assert found.decision.is_regression
+    assert (found.decision.value_output, found.decision.threshold) == ("limit", 20.0)
+    assert found.decision.classes == ["below", "above"]
+    assert "of the background rows lie above 20" in details["decision"]
+
+
+def test_a_classifier_is_no_regression() -> None:
+    with pytest.raises(Refused, match="no output can be the value_output"):
+        examined(loan_model(), background_csv(), favourable="above", threshold=20.0)
+
+
+def test_a_model_of_images_can_be_audited_but_is_not_explained() -> None:
+    assert examined(hostile.images()).columns == []
+    with pytest.raises(Refused, match="texts and images can be registered and audited without `favourable`"):
+        examined(hostile.images(), ROWS, favourable=1)
 
 
 def test_a_model_without_a_decision_needs_no_background() -> None:

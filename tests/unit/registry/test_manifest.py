@@ -60,3 +60,15 @@ def test_what_is_no_json_is_refused() -> None:
 def test_too_many_or_endless_tags_are_refused() -> None:
     assert "tags" in complaint(tags={str(number): "x" for number in range(65)})
     assert "longer" in complaint(tags={"a": "x" * 2000})
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"threshold": 1.0, "favourable": "granted"}, "of a regression it is 'above' or 'below'"),
+        ({"threshold": 1.0, "favourable": "above", "classes": ["a", "b"]}, "which has no classes"),
+        ({"value_output": "limit"}, "there is no threshold"),
+    ],
+)
+def test_a_regression_has_a_threshold_and_a_side_that_is_hoped_for(fields: dict[str, Any], words: str) -> None:
+    assert words in complaint(**fields)

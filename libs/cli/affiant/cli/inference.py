@@ -167,6 +167,10 @@ def _beside(name: str, found: Any) -> dict[str, Any]:
 
 
 def _decided(decision: dict[str, Any], outputs: dict[str, Any]) -> tuple[Scalar, float | None]:
+    if decision.get("value_output"):
+        found = outputs.get(decision["value_output"])
+        value = None if found is None else float(_cell(found, 0, 0) or 0.0)
+        return None if value is None else "above" if value >= decision.get("threshold", 0.0) else "below", None
     label = outputs.get(decision["label_output"])
     probabilities = outputs.get(decision["probability_output"])
     place = decision["classes"].index(decision["favourable"])

@@ -14,7 +14,9 @@ from typing import Any, ClassVar, Literal
 from msgspec import Struct, field
 
 from affiant.common.parts import (
+    ABOVE as ABOVE,
     ALIASES as ALIASES,
+    BELOW as BELOW,
     Alias as Alias,
     Anchor as Anchor,
     Change as Change,
@@ -189,7 +191,8 @@ class PredictionLogged(Event, frozen=True, kw_only=True):
 
     `replica`, `epoch`, `sequence` number the requests of one server process without a gap, from 1. A request may
     hold several rows (the first axis of its tensors); `labels`, `scores` and `adverse` have one entry for each row:
-    the decision, the probability of the favourable class (0–1), and whether the decision was unfavourable.
+    the decision, the probability of the favourable class (0–1; none for a regression), and whether the decision was
+    unfavourable.
     `context` holds the values of protected columns that the model does not see, one tensor each of shape (N, 1).
     `runtime` names what computed the outputs, such as "onnxruntime 1.32.0 Linux x86_64".
     """

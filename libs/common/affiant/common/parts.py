@@ -51,16 +51,32 @@ class Column(Part, frozen=True, kw_only=True):
     index: int = 0
 
 
-class Decision(Part, frozen=True, kw_only=True):
-    """How a classifier's outputs become a decision. Shapes: label (N,) or (N, 1), probabilities (N, C).
+ABOVE, BELOW = "above", "below"
+"""The two sides of a regression's threshold; a value that equals it is above."""
 
-    `classes` lists the labels in the order of the probabilities; `favourable` is one of them.
+
+class Decision(Part, frozen=True, kw_only=True):
+    """How a model's outputs become a decision.
+
+    A classifier: label (N,) or (N, 1), probabilities (N, C); `classes` lists the labels in the order of the
+    probabilities, `favourable` is one of them. A regression: `value_output` (N,) or (N, 1) is held against
+    `threshold`; the classes are `below` and `above`, and the other two outputs are not named.
     """
 
     label_output: str
     probability_output: str
     classes: list[str | int]
     favourable: str | int
+    value_output: str = ""
+    threshold: float = 0.0
+
+    @property
+    def is_regression(self) -> bool:
+        return bool(self.value_output)
+
+    def side(self, value: float) -> str:
+        """Which side of the threshold a regression's value lies on."""
+        return ABOVE if value >= self.threshold else BELOW
 
 
 class ExplainPolicy(Part, frozen=True, kw_only=True):

@@ -61,12 +61,15 @@ NO_VERDICT = Verdict()
 
 
 def verdict(spec: ModelSpec, decision: Decision, inputs: list[TensorData], outputs: dict[str, list[Scalar]]) -> Verdict:
-    """The decision in flat outputs: label (N,) or (N, 1), probabilities (N, C) in the order of `classes`.
+    """The decision in flat outputs: label (N,) or (N, 1), probabilities (N, C) in the order of `classes`; of a
+    regression the side of the threshold.
 
     Raises `Problem` when a probability is not a number or the shapes do not agree: such an output decides nothing,
     and must not be answered as if it did. It is the request's fault (422, naming the columns) where a value was
     missing in such a row, else the model's (500).
     """
+    if decision.is_regression:
+        return _verdict_on_values(spec, decision, inputs, outputs[decision.value_output])
     labels: list[Any] = outputs[decision.label_output]
     probabilities: list[Any] = outputs[decision.probability_output]
     width = len(decision.classes)
@@ -77,6 +80,14 @@ def verdict(spec: ModelSpec, decision: Decision, inputs: list[TensorData], outpu
         raise _undecided(spec, inputs, [row for row, score in enumerate(scores) if not math.isfinite(score)])
     favourable = decision.favourable
     return Verdict(labels, scores, [label != favourable for label in labels])
+
+
+def _verdict_on_values(spec: ModelSpec, decision: Decision, inputs: list[TensorData], values: list[Any]) -> Verdict:
+    """A regression's values against its threshold; a value is no probability, so there are no scores."""
+    if not all(map(math.isfinite, values)):
+        raise _undecided(spec, inputs, [row for row, value in enumerate(values) if not math.isfinite(value)])
+    sides: list[str | int] = [decision.side(value) for value in values]
+    return Verdict(sides, [], [side != decision.favourable for side in sides])
 
 
 def _undecided(spec: ModelSpec, inputs: list[TensorData], rows: list[int]) -> Problem:

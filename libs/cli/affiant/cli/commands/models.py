@@ -58,6 +58,10 @@ def register(
     classes: Annotated[list[str], typer.Option(help="The labels, in the order of the probabilities.")] = [],
     label_output: Annotated[str | None, typer.Option(help="The output with the label, where it is not clear.")] = None,
     probability_output: Annotated[str | None, typer.Option(help="The output with the probabilities.")] = None,
+    threshold: Annotated[
+        float | None, typer.Option(help="Of a regression: values from here up are `above` (see --favourable).")
+    ] = None,
+    value_output: Annotated[str | None, typer.Option(help="A regression's output, where it is not clear.")] = None,
     audit: Annotated[Audit, typer.Option(help="acked: no answer before its record is durable; or buffered.")] = "acked",
     explain: Annotated[When, typer.Option(help="Which predictions are explained: adverse, all or none.")] = "adverse",
     explain_rate: Annotated[float, typer.Option(min=0.0, max=1.0, help="Which share of those.")] = 1.0,
@@ -90,6 +94,8 @@ def register(
         "favourable": None if favourable is None else label(favourable),
         "label_output": label_output,
         "probability_output": probability_output,
+        "value_output": value_output,
+        "threshold": threshold,
         "classes": [label(text) for text in names(classes)],
         "policy": policy,
     }

@@ -98,7 +98,8 @@ def _columns(signature: Signature, manifest: Manifest, rows: table.Table | None)
             shapes = ", ".join(f"{tensor.name} {tensor.shape}" for tensor in signature.inputs[:5])
             raise Unfit(
                 f"the inputs are no table ({shapes}): each column needs an input of shape [-1, 1], "
-                "or all of them one matrix [-1, C]"
+                "or all of them one matrix [-1, C]. Models of texts and images can be registered and audited without "
+                "`favourable` and background data; they are not explained"
             )
         return [], "the inputs are no table with known columns; requests are logged as they are"
     categorical = sum(column.kind == "categorical" for column in columns)
@@ -150,6 +151,9 @@ def _decision(
 ) -> tuple[Decision | None, str]:
     if manifest.favourable is None:
         return None, "none: the manifest names no favourable label, so predictions are logged without a decision"
+    if manifest.threshold is not None:
+        output = decisions.choose_value_output(signature.outputs, manifest)
+        return _regression(output, manifest.threshold, manifest.favourable, run)
     label, probability = decisions.choose_outputs(signature.outputs, manifest)
     labels = smoke.labels_of(run.outputs[label])
     chances = run.outputs[probability]
@@ -159,3 +163,11 @@ def _decision(
     decision = decisions.decide(label, probability, classes, manifest.favourable)
     share = sum(each == decision.favourable for each in labels) / run.rows
     return decision, f"{order}; {sums}; {share:.0%} of the background rows get {decision.favourable!r}"
+
+
+def _regression(output: str, threshold: float, favourable: str | int, run: Run) -> tuple[Decision, str]:
+    values = run.outputs[output].astype(np.float64)
+    decision = decisions.decide_by_threshold(output, threshold, favourable)
+    share = sum(decision.side(value) == decision.favourable for value in values.reshape(-1)) / run.rows
+    span = f"values from {values.min():.6g} to {values.max():.6g}"
+    return decision, f"{span}; {share:.0%} of the background rows lie {decision.favourable} {decision.threshold:g}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from affiant.common.events import Decision, TensorSpec
+from affiant.common.events import ABOVE, BELOW, Decision, TensorSpec
 from affiant.registry.domain.manifest import Manifest, Unfit
 
 LABEL_TYPES = ("BYTES", "INT64", "INT32", "INT16", "INT8", "UINT8", "UINT16", "UINT32", "UINT64")
@@ -25,9 +25,19 @@ def choose_outputs(outputs: Sequence[TensorSpec], manifest: Manifest) -> tuple[s
     return label, _choose("probability_output", manifest.probability_output, probabilities, outputs, wanted)
 
 
+def choose_value_output(outputs: Sequence[TensorSpec], manifest: Manifest) -> str:
+    """The name of a regression's output, as stated or by type and shape. Raises `Unfit` as `choose_outputs` does."""
+    fitting = [each.name for each in outputs if each.datatype.startswith("FP") and _one_each(each)]
+    wanted = "floating-point numbers of shape (N,) or (N, 1)"
+    return _choose("value_output", manifest.value_output, fitting, outputs, wanted)
+
+
 def _may_be_label(output: TensorSpec) -> bool:
-    one_each = len(output.shape) == 1 or (len(output.shape) == 2 and output.shape[1] == 1)
-    return output.datatype in LABEL_TYPES and one_each
+    return output.datatype in LABEL_TYPES and _one_each(output)
+
+
+def _one_each(output: TensorSpec) -> bool:
+    return len(output.shape) == 1 or (len(output.shape) == 2 and output.shape[1] == 1)
 
 
 def _may_be_probabilities(output: TensorSpec) -> bool:
@@ -45,7 +55,8 @@ def _choose(role: str, stated: str, fitting: list[str], outputs: Sequence[Tensor
         raise Unfit(f"several outputs could be the {role} ({', '.join(fitting)}); say which in the manifest")
     raise Unfit(
         f"no output can be the {role}: it needs {wanted}; the model has {_describe(outputs)}. Export a classifier "
-        "with both (skl2onnx: zipmap=False), or leave `favourable` out to register a model without a decision"
+        "with both (skl2onnx: zipmap=False), state a `threshold` for a regression, or leave `favourable` out to "
+        "register a model without a decision"
     )
 
 
@@ -94,4 +105,16 @@ def decide(label_output: str, probability_output: str, classes: list[Label], fav
         raise Unfit(f"favourable is {favourable!r}, but the model answers one of {', '.join(map(str, classes))}")
     return Decision(
         label_output=label_output, probability_output=probability_output, classes=classes, favourable=known[0]
+    )
+
+
+def decide_by_threshold(value_output: str, threshold: float, favourable: Label) -> Decision:
+    """The decision of a regression: which side of `threshold` its value lies on."""
+    return Decision(
+        label_output="",
+        probability_output="",
+        classes=[BELOW, ABOVE],
+        favourable=favourable,
+        value_output=value_output,
+        threshold=threshold,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ import msgspec
 from msgspec import Struct, field
 
 from affiant.common.errors import Problem
-from affiant.common.events import ExplainPolicy, Policy
+from affiant.common.events import ABOVE, BELOW, ExplainPolicy, Policy
 
 MAX_DESCRIPTION = 10_000
 MAX_TAGS = 64
@@ -26,6 +27,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `columns` names the positions of a single matrix input, in order. `kinds` overrides the guess whether a
     column is numeric or categorical. `favourable` is the label a person hopes for; without it the version has no
     decision, and no background data is needed. `classes` are the labels in the order of the probabilities.
+    With `threshold` the model is a regression: a value of at least the threshold is `above`, another `below`.
     """
 
     description: str = ""
@@ -36,6 +38,8 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     favourable: str | int | None = None
     label_output: str = ""
     probability_output: str = ""
+    value_output: str = ""
+    threshold: float | None = None
     classes: list[str | int] | None = None
     policy: Policy = field(default_factory=Policy)
 
@@ -81,7 +85,21 @@ def _complaints(manifest: Manifest, raw: dict[str, Any]) -> Iterator[str]:
         yield "classes holds fewer than two labels"
     if manifest.favourable is None and (manifest.classes or manifest.label_output or manifest.probability_output):
         yield "the outputs of a decision are given, but not which label is favourable"
+    yield from _regression_complaints(manifest)
     check_tags(manifest.tags)
+
+
+def _regression_complaints(manifest: Manifest) -> Iterator[str]:
+    if manifest.threshold is None:
+        if manifest.value_output:
+            yield "value_output names a regression's output, but there is no threshold that its value is held against"
+        return
+    if manifest.classes or manifest.label_output or manifest.probability_output:
+        yield "threshold makes the model a regression, which has no classes, label_output or probability_output"
+    if not math.isfinite(manifest.threshold):
+        yield f"threshold is {manifest.threshold}; it is a number in the units of the model's output"
+    if manifest.favourable not in (ABOVE, BELOW):
+        yield f"favourable is {manifest.favourable!r}; of a regression it is {ABOVE!r} or {BELOW!r} (the threshold)"
 
 
 def _unknown(raw: dict[str, Any], known: type[Struct], where: str) -> Iterator[str]:
