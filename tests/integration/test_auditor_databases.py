@@ -11,6 +11,7 @@ from tests.unit.auditor import stores
 from tests.unit.auditor.test_answers import *  # noqa: F403
 from tests.unit.auditor.test_integrity import *  # noqa: F403
 from tests.unit.auditor.test_record import *  # noqa: F403
+from tests.unit.auditor.test_story import *  # noqa: F403
 from tests.unit.auditor.test_testimony import *  # noqa: F403
 
 

@@ -25,7 +25,7 @@ from affiant.auditor.store import outbox
 from affiant.auditor.store.database import Database
 from affiant.auditor.store.queries import Filter
 from affiant.common.errors import NotFound, Problem
-from affiant.common.events import CheckpointSigned, Event, GapFound, MetricBreached
+from affiant.common.events import CheckpointSigned, Event, GapClosed, GapFound, MetricBreached
 from affiant.common.wire import decode
 from tests.unit.auditor import examples, stores, verifier
 
@@ -304,7 +304,7 @@ async def test_a_rewritten_log_signs_nothing(auditor: Auditor, tmp_path: Path) -
     again.writer.close()
 
 
-async def test_a_gap_is_published_once_after_its_grace_and_again_when_it_changes(auditor: Auditor) -> None:
+async def test_a_gap_is_published_once_after_its_grace_and_closed_as_its_numbers_arrive(auditor: Auditor) -> None:
     await auditor.keep(examples.prediction(1), examples.prediction(4))
     now = datetime.now(UTC)
     await auditor.watch.look(now)
@@ -317,7 +317,9 @@ async def test_a_gap_is_published_once_after_its_grace_and_again_when_it_changes
     await auditor.keep(examples.prediction(3))
     await auditor.watch.look(later)
     found = await auditor.published(GapFound)
-    assert [event.missing for event in found if isinstance(event, GapFound)] == [[(2, 3)], [(3, 3)]]
+    assert [event.missing for event in found if isinstance(event, GapFound)] == [[(2, 3)]]
+    closed = await auditor.published(GapClosed)
+    assert [event.arrived for event in closed if isinstance(event, GapClosed)] == [[(2, 2)], [(3, 3)]]
     assert (await auditor.lookup.summary(None)).missing == 0
 
 

@@ -402,3 +402,51 @@ def test_a_table_without_a_needed_cell_is_refused_by_its_line_before_anything_is
     assert "has no column prediction_id" in affiant("outcome", "--csv", str(table)).err
     assert "needs a reason" in affiant("override", "p1", "--decision", "yes").err
     assert services.asked == []
+
+
+def test_what_is_missing_or_removed_is_named_with_exit_code_1(affiant: Affiant, services: FakeServices) -> None:
+    line = {"model": "loan", "replica": "r1", "epoch": 7, "first": 1, "last": 9, "received": 6, "drawn": None}
+    gaps = {
+        "missing": [{"first": 4, "last": 5, "since": "2026-11-24T10:00:00.000000Z"}],
+        "removed": [{"first": 7, "last": 7, "since": ""}],
+    }
+    found = {
+        "served": 9,
+        "received": 6,
+        "missing": 2,
+        "removed": 1,
+        "open_ends": 1,
+        "complete": False,
+        "day": "2026-11-24",
+    }
+    services.answers["GET /v1/completeness"] = (
+        200,
+        found | {"replicas": [line | gaps | {"end": "open", "ended_at": None}]},
+    )
+    done = affiant("completeness", "loan", "--day", "2026-11-24", "--as", "iris")
+    assert done.code == 1
+    assert "9 served, 6 recorded of loan on 2026-11-24 (UTC): 2 missing, 1 removed" in done.out
+    assert "loan r1: missing 4–5 since" in done.out
+    assert "loan r1: removed from the store: 7" in done.out
+    assert "open end" in done.out
+    assert services.asked[0].path.endswith("?model=loan&day=2026-11-24")
+
+
+def test_what_stood_at_a_moment_is_asked_of_the_auditor(affiant: Affiant, services: FakeServices) -> None:
+    alias = {"alias": "champion", "version": 2, "digest": "sha256:0", "since": "2026-11-24T10:00:00Z", "entry": 12}
+    alias |= {"approved_by": "ben", "by": "ana", "reason": "checked", "rollback": True, "traffic": 0}
+    stood = {"model": "loan", "at": "2026-11-24T14:03:00Z", "aliases": [alias], "deployments": [], "versions": []}
+    services.answers["GET /v1/history/loan"] = (200, stood)
+    done = affiant("history", "loan", "--at", "2026-11-24T14:03:00Z")
+    assert "champion: loan/2" in done.out
+    assert "approved by  ben" in done.out
+    assert "nothing answered" in done.out
+    assert "at=2026-11-24T14%3A03%3A00%2B00%3A00" in services.asked[0].path
+
+
+def test_a_rebuild_says_whether_the_tables_were_what_the_entries_say(affiant: Affiant, services: FakeServices) -> None:
+    done = {"entries": 10, "erased": 0, "before": "aa", "after": "aa", "same": True, "seconds": 0.1}
+    services.answers["POST /v1/rebuild"] = (200, done)
+    assert "the same as before" in affiant("audit", "rebuild", "--as", "omar").out
+    services.answers["POST /v1/rebuild"] = (200, done | {"after": "bb", "same": False})
+    assert "now they are" in affiant("audit", "rebuild", "--as", "omar").out

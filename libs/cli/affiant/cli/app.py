@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from affiant.cli.commands import (
+    audit,
     contracts,
     deadletters,
     doctor,
@@ -34,7 +35,19 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for part in (installation, models, predictions, testimony, records, log, events, deadletters, doctor, contracts):
+for part in (
+    installation,
+    models,
+    predictions,
+    testimony,
+    records,
+    audit,
+    log,
+    events,
+    deadletters,
+    doctor,
+    contracts,
+):
     part.add_to(app)
 app.add_typer(groups.export, rich_help_panel="Proofs")
 

@@ -150,7 +150,7 @@ def of_integrity(services: Services) -> Finding:
 def _record(summary: dict[str, int]) -> Finding:
     missing = summary["missing"]
     said = f"{summary['predictions']:,} predictions on record, {summary['explained']:,} explained, {missing:,} missing"
-    step = "requests were numbered but never arrived: GET /v1/completeness of the auditor names them"
+    step = "requests were numbered but never arrived: affiant completeness names them"
     return Finding("problem", "record", said, step) if missing else Finding("good", "record", said)
 
 

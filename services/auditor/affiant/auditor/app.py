@@ -21,12 +21,14 @@ from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
 from affiant.auditor.actions.publish import Shelf
+from affiant.auditor.actions.rebuild import Rebuilder
 from affiant.auditor.actions.relay import Relay
 from affiant.auditor.actions.watch import Watch
 from affiant.auditor.actions.writer import Writer
 from affiant.auditor.api.log import make_log_api
 from affiant.auditor.api.routes import make_api
 from affiant.auditor.api.testimony import make_testimony
+from affiant.auditor.api.upkeep import make_upkeep
 from affiant.auditor.handlers.intake import Intake
 from affiant.auditor.handlers.lag import watch_lag
 from affiant.auditor.settings import AuditorSettings
@@ -85,8 +87,9 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
 
     prover = Prover(lookup, signing)
     api = APIRouter()
-    api.include_router(make_api(lookup, prover, measure, Inspector(lookup, signing), make_testimony(depositions)))
-    api.include_router(make_log_api(Shelf(lookup), prover))
+    more = make_testimony(depositions), make_upkeep(Rebuilder(writer)), make_log_api(Shelf(lookup), prover)
+    for router in (make_api(lookup, prover, measure, Inspector(lookup, signing)), *more):
+        api.include_router(router)
     return Service("auditor", settings, NatsRouter(), api, lifespan, ready, state)
 
 

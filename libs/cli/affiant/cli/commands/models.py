@@ -208,11 +208,23 @@ def archive(
     session.show(done, Text(f"{wanted} is archived"))
 
 
-def history(session: Session, model: Model) -> None:
+def history(
+    session: Session,
+    model: Model,
+    at: Annotated[str | None, typer.Option(help="What stood at a time, such as 2026-11-24T14:03.")] = None,
+) -> None:
     """Who changed what, when and why; oldest first.
 
-    affiant history loan
+      affiant history loan
+      affiant history loan --at 2026-11-24T14:03
+
+    With --at the auditor answers, from the events of its log alone: which version was champion and challenger at that
+    moment, by whose word, what answered requests, and which versions there were.
     """
+    if at is not None:
+        stood = session.services.get("auditor", f"/v1/history/{reference(model).model}", at=_moment(at))
+        session.show(stood, *views.standing(stood))
+        return
     found = session.services.get("registry", f"/v1/models/{reference(model).model}/history")
     session.show(found, views.history(found["history"]))
 

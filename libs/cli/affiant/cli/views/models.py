@@ -106,6 +106,45 @@ def history(entries: list[dict[str, Any]]) -> RenderableType:
     return table
 
 
+def standing(found: dict[str, Any]) -> list[RenderableType]:
+    """What stood of a model at a moment, with the entry of the log that says so."""
+    model = found["model"]
+    views: list[RenderableType] = [Text(f"{model} at {exactly(found['at'])}", style="bold")]
+    for one in found["aliases"]:
+        share = f", to answer {one['traffic']} % of the requests" if one["traffic"] else ""
+        facts = pairs(
+            ("since", exactly(one["since"])),
+            ("approved by", one["approved_by"]),
+            ("moved by", one["by"] + (" (rollback)" if one["rollback"] else "")),
+            ("why", one["reason"]),
+            ("digest", one["digest"]),
+            ("entry", one["entry"]),
+        )
+        views += [
+            Text(f"\n{one['alias']}: {model}/{one['version']}{share}"),
+            Padding(facts, (0, 0, 0, 2), expand=False),
+        ]
+    if not found["aliases"]:
+        views.append(Text("\nno version was promoted", style="dim"))
+    for one in found["deployments"]:
+        share = f", {one['traffic']} % of the requests" if one["traffic"] else ""
+        facts = pairs(
+            ("since", exactly(one["since"])),
+            ("at", f"{one['url']} ({one['backend']}){share}"),
+            ("replicas", ", ".join(one["replicas"])),
+            ("entry", one["entry"]),
+        )
+        said = Text(f"\nanswered as {one['alias']}: {model}/{one['version']}")
+        views += [said, Padding(facts, (0, 0, 0, 2), expand=False)]
+    if not found["deployments"]:
+        views.append(Text("\nnothing answered", style="dim"))
+    table = plain_table("version", "state", "since", "author", "registered", "entry", right=("version", "entry"))
+    for one in found["versions"]:
+        since, registered = exactly(one["since"]), exactly(one["registered_at"])
+        table.add_row(str(one["version"]), one["state"], since, one["author"], registered, str(one["entry"]))
+    return [*views, Text(), table]
+
+
 def champion(found: dict[str, Any], at: str | None) -> list[RenderableType]:
     """Which version an alias pointed to, and by whose word."""
     verb = "was" if at else "is"

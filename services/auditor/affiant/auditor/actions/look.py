@@ -13,28 +13,26 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
-from affiant.auditor.actions import sworn
+from affiant.auditor.actions import completeness, history, sworn
 from affiant.auditor.actions.columns import Columns
 from affiant.auditor.actions.project import decode
 from affiant.auditor.domain.rows import utc
-from affiant.auditor.domain.sequences import gaps
 from affiant.auditor.domain.views import (
     Completeness,
     EventLine,
+    History,
     Lifecycle,
-    MissingRange,
     PredictionLine,
     PredictionPage,
     Quarantine,
-    ReplicaLine,
     Summary,
 )
 from affiant.auditor.log import proofs, tiles
 from affiant.auditor.segments.questions import Engine, Snapshot, Wanted
-from affiant.auditor.store import entries, facts, holes, projections, queries, testimony
+from affiant.auditor.store import entries, facts, holes, queries, testimony
 from affiant.auditor.store.database import Connection, Database, StoreAway
 from affiant.common.errors import NotFound, Problem, Refused, Unavailable
-from affiant.common.events import OUTSIDE, PredictionLogged
+from affiant.common.events import PredictionLogged
 
 T = TypeVar("T")
 
@@ -100,14 +98,13 @@ class Lookup:
         """What there is, in numbers."""
         return await self.ask(partial(_summary, model=model))
 
-    async def completeness(self, model: str | None) -> Completeness:
-        """Which numbers of which replica have not arrived. `missing` counts those of our own model servers."""
-        lines = await self.ask(
-            lambda connection: [_replica(connection, one) for one in queries.replicas(connection, model)]
-        )
-        ours = [line for line in lines if not line.replica.startswith(f"{OUTSIDE}:")]
-        missing = sum(gap.last - gap.first + 1 for line in ours for gap in line.missing)
-        return Completeness(lines, sum(line.received for line in lines), missing)
+    async def completeness(self, model: str | None, day: str | None = None) -> Completeness:
+        """What was numbered and what of it is here. `missing` counts what never came of our own model servers."""
+        return await self.ask(lambda connection: completeness.report(connection, model, day))
+
+    async def history(self, model: str, at: str | None) -> History:
+        """What stood of a model at a moment, by the events alone."""
+        return await self.ask(lambda connection: history.history(connection, model, moment(at)))
 
     async def lifecycle(self, model: str | None) -> Lifecycle:
         """What registry and deployer told, in the order of the log."""
@@ -228,13 +225,6 @@ def _summary(connection: Connection, model: str | None) -> Summary:
         root=root.hex(),
         versions=found.versions,
     )
-
-
-def _replica(connection: Connection, replica: projections.Replica) -> ReplicaLine:
-    runs = projections.runs(connection, replica)
-    missing = [MissingRange(gap.first, gap.last, gap.since) for gap in gaps(runs)]
-    received = sum(run.last - run.first + 1 for run in runs)
-    return ReplicaLine(*replica, runs[0].first, runs[-1].last, received, missing)
 
 
 def _cursor(line: PredictionLine) -> str:

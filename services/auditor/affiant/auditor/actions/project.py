@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import msgspec
 
 from affiant.auditor.domain.arrival import Statement
+from affiant.auditor.domain.completeness import Ending
 from affiant.auditor.domain.rows import UNKNOWN_VERSION, Prediction, decisions, protected_values
 from affiant.auditor.domain.sequences import merged
 from affiant.auditor.domain.testimony import word
-from affiant.auditor.store import entries, projections, restated, testimony
+from affiant.auditor.store import entries, numbering, projections, restated, testimony
 from affiant.auditor.store.database import Connection
 from affiant.common import bus, wire
 from affiant.common.events import (
@@ -25,6 +26,7 @@ from affiant.common.events import (
     OutcomeRecorded,
     PredictionExplained,
     PredictionLogged,
+    ReplicaEnded,
 )
 
 Placed = tuple[int, Statement]
@@ -34,12 +36,23 @@ _LIFECYCLE = tuple(pattern.removesuffix(">") for pattern in bus.AUDITOR_MODELS.f
 
 def project(connection: Connection, size: int, statements: Sequence[Statement], now: str) -> None:
     """Write what the entries from place `size` on mean. Specs go first: predictions beside them need them."""
-    placed = list(enumerate(statements, start=size))
+    project_placed(connection, list(enumerate(statements, start=size)), now)
+
+
+def project_placed(connection: Connection, placed: Sequence[Placed], now: str) -> None:
+    """The same for entries at any places. Split as one likes, in order, with the same `now`, it comes to the same."""
     _lifecycle(connection, placed)
     _predictions(connection, placed)
     _explanations(connection, placed)
     _testimony(connection, placed)
-    _sequences(connection, statements, now)
+    _endings(connection, placed, now)
+    _sequences(connection, [_numbered(one) for _, one in placed], now)
+
+
+def project_again(connection: Connection, made: Sequence[tuple[Prediction, bool]], now: str) -> None:
+    """Count predictions whose payload was erased, from what their look-up rows say; the flag: an outside system's."""
+    projections.add_counts(connection, _counts([prediction for prediction, _ in made]))
+    _sequences(connection, made, now)
 
 
 def fill_protected(connection: Connection, limit: int) -> int:
@@ -136,18 +149,24 @@ def _testimony(connection: Connection, placed: Sequence[Placed]) -> None:
     )
 
 
-def _sequences(connection: Connection, statements: Sequence[Statement], now: str) -> None:
+def _endings(connection: Connection, placed: Sequence[Placed], now: str) -> None:
+    said = [one.envelope.event for _, one in placed if isinstance(one.envelope.event, ReplicaEnded)]
+    numbering.add_endings(
+        connection, [((one.model, one.replica, one.epoch), Ending(one.last_sequence, now)) for one in said]
+    )
+
+
+def _numbered(statement: Statement) -> tuple[Prediction | None, bool]:
+    return statement.prediction, statement.envelope.type.startswith(f"affiant.{OUTSIDE}.")
+
+
+def _sequences(connection: Connection, arrivals: Sequence[tuple[Prediction | None, bool]], now: str) -> None:
     arrived: dict[projections.Replica, list[int]] = defaultdict(list)
-    for statement in statements:
-        made = statement.prediction
+    for made, outside in arrivals:
         if made is not None and made.replica and made.sequence > 0:
-            arrived[made.model, _replica(statement, made), made.epoch].append(made.sequence)
-    for replica, numbers in arrived.items():
-        before = projections.runs(connection, replica)
-        projections.put_runs(connection, replica, before, merged(before, numbers, now))
-
-
-def _replica(statement: Statement, made: Prediction) -> str:
-    """An outside system cannot fill the gaps of our model servers: its replicas have names of their own."""
-    outside = statement.envelope.type.startswith(f"affiant.{OUTSIDE}.")
-    return f"{OUTSIDE}:{made.replica}" if outside else made.replica
+            # An outside system cannot fill the gaps of our model servers: its replicas have names of their own.
+            replica = f"{OUTSIDE}:{made.replica}" if outside else made.replica
+            arrived[made.model, replica, made.epoch].append(made.sequence)
+    for replica_, numbers in arrived.items():
+        before = projections.runs(connection, replica_)
+        projections.put_runs(connection, replica_, before, merged(before, numbers, now))

@@ -14,16 +14,17 @@ from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.writer import Writer
 from affiant.auditor.domain import fairness
-from affiant.auditor.domain.sequences import gaps
+from affiant.auditor.domain.completeness import Range, minus, open_gaps
 from affiant.auditor.settings import AuditorSettings
-from affiant.auditor.store import facts, outbox, projections, queries
+from affiant.auditor.store import facts, numbering, outbox, projections, queries
 from affiant.auditor.store.database import Connection, StoreAway
 from affiant.common import ids, wire
 from affiant.common.errors import Unavailable
-from affiant.common.events import GapFound, MetricBreached
+from affiant.common.events import GapClosed, GapFound, MetricBreached
 
 log = structlog.get_logger(__name__)
 
+_GAPS = "gaps "
 MOST_RANGES = 1_000
 """As many missing ranges as one event names; the completeness report names them all."""
 
@@ -65,8 +66,9 @@ class Watch:
 
     async def _gaps(self, now: datetime) -> None:
         seen_before = ids.timestamp(now - timedelta(seconds=self._settings.gap_grace_seconds))
-        broken = await self._lookup.ask(lambda connection: queries.replicas(connection, None, broken=True))
-        for replica in broken:
+        broken = await self._lookup.ask(numbering.broken)
+        open_before = [replica for replica in await self._lookup.ask(_reported) if replica not in broken]
+        for replica in [*broken, *open_before]:
             await self._writer.write(
                 partial(_report_gaps, replica=replica, seen_before=seen_before, now=ids.timestamp(now))
             )
@@ -93,18 +95,32 @@ class Watch:
         await self._writer.write(partial(_report_breach, breach=breach))
 
 
+def _reported(connection: Connection) -> list[projections.Replica]:
+    """The replicas of which gaps were published that have not all been closed."""
+    names = facts.open_reports(connection, _GAPS)
+    return [msgspec.json.decode(name.removeprefix(_GAPS), type=projections.Replica) for name in names]
+
+
 def _report_gaps(connection: Connection, replica: projections.Replica, seen_before: str, now: str) -> None:
-    """Publish the gaps that were first seen before `seen_before`, unless just these were published last."""
-    found = gaps(projections.runs(connection, replica))
-    missing = [(gap.first, gap.last) for gap in found if gap.since <= seen_before][:MOST_RANGES]
-    name, value = "gaps " + msgspec.json.encode(replica).decode(), msgspec.json.encode(missing).decode()
-    if not missing or facts.reported(connection, name) == value:
-        return
+    """Publish gaps that were first seen before `seen_before`, and which of those published were closed since."""
+    name = _GAPS + msgspec.json.encode(replica).decode()
+    before = msgspec.json.decode(facts.reported(connection, name) or "[]", type=list[Range])
+    ending = numbering.endings(connection, replica[0]).get(replica)
+    found = open_gaps(projections.runs(connection, replica), ending)
+    due = [(gap.first, gap.last) for gap in found if gap.since <= seen_before][:MOST_RANGES]
+    closed = minus(before, [(gap.first, gap.last) for gap in found])
+    fresh = minus(due, before)
     model, server, epoch = replica
-    event = GapFound(model=model, replica=server, epoch=epoch, missing=missing, found_at=now)
-    outbox.put(connection, wire.encode(event, owner="auditor"))
-    facts.report(connection, name, value, now)
-    log.warning("requests are missing from the record", model=model, replica=server, epoch=epoch, missing=missing[:10])
+    if closed:
+        arrived = GapClosed(model=model, replica=server, epoch=epoch, arrived=closed, closed_at=now)
+        outbox.put(connection, wire.encode(arrived, owner="auditor"))
+        log.info("missing requests have arrived", model=model, replica=server, epoch=epoch, arrived=closed[:10])
+    if fresh:
+        event = GapFound(model=model, replica=server, epoch=epoch, missing=due, found_at=now)
+        outbox.put(connection, wire.encode(event, owner="auditor"))
+        log.warning("requests are missing from the record", model=model, replica=server, epoch=epoch, missing=due[:10])
+    if closed or fresh:
+        facts.report(connection, name, msgspec.json.encode(due).decode(), now)
 
 
 def _report_breach(connection: Connection, breach: MetricBreached) -> None:

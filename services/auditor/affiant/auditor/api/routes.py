@@ -21,9 +21,8 @@ Version = Annotated[int | None, Query(ge=1, lt=2**31)]
 Moment = Annotated[str | None, Query(description="RFC 3339, with a time zone")]
 
 
-def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspector, *more: APIRouter) -> APIRouter:
-    """The routes, `more` of them beside. Whoever has any role may read."""
-    whole = APIRouter()
+def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspector) -> APIRouter:
+    """The routes. Whoever has any role may read."""
     api = APIRouter(prefix="/v1", dependencies=[Depends(needs(*ROLES))])
     _add_predictions(api, lookup, prover)
     _add_figures(api, lookup, measure)
@@ -55,9 +54,7 @@ def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspec
         """Messages that could not enter the record, newest first."""
         return await lookup.quarantine(limit)
 
-    for router in (api, *more):
-        whole.include_router(router)
-    return whole
+    return api
 
 
 def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover) -> None:
@@ -115,9 +112,16 @@ def _add_figures(api: APIRouter, lookup: Lookup, measure: Measure) -> None:
         return await lookup.summary(model)
 
     @api.get("/completeness")
-    async def completeness(model: Model = None) -> views.Completeness:
-        """Which numbers of which replica have not arrived."""
-        return await lookup.completeness(model)
+    async def completeness(
+        model: Model = None, day: Annotated[str | None, Query(description="such as 2026-11-24, in UTC")] = None
+    ) -> views.Completeness:
+        """What the replicas numbered and what of it is here: missing, removed, and ends that are not known."""
+        return await lookup.completeness(model, day)
+
+    @api.get("/history/{model}")
+    async def history(model: str, at: Moment = None) -> views.History:
+        """What stood of a model at a moment: aliases, by whose word, what answered. From the events alone."""
+        return await lookup.history(model, at)
 
     @api.get("/fairness")
     async def fairness(

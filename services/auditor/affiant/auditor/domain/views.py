@@ -7,6 +7,7 @@ from typing import Any
 
 from affiant.auditor.domain.errors import ErrorComparison, ErrorRates
 from affiant.auditor.domain.fairness import Comparison, Group
+from affiant.auditor.domain.history import AliasStanding, DeploymentStanding, VersionStanding
 
 
 @dataclass(frozen=True)
@@ -200,7 +201,12 @@ class MissingRange:
 
 @dataclass(frozen=True)
 class ReplicaLine:
-    """One epoch of one replica: what it numbered and what of it is here."""
+    """One epoch of one replica: what it numbered and what of it is here.
+
+    `missing` never arrived; `removed` arrived, and its rows or entries are gone from the store (its `since` is empty).
+    `drawn`: how many the process said that it numbered, when it ended, known since `ended_at`. `end`: `ended` so;
+    `serving` by the deployer's last word; `open` where it said nothing and serves no more: its tail is not known.
+    """
 
     model: str
     replica: str
@@ -209,15 +215,57 @@ class ReplicaLine:
     last: int
     received: int
     missing: list[MissingRange]
+    removed: list[MissingRange]
+    drawn: int | None
+    ended_at: str | None
+    end: str
 
 
 @dataclass(frozen=True)
 class Completeness:
-    """What was numbered and what of it arrived. `missing` is the sum over our own replicas."""
+    """What was numbered and what of it is here, whole or of one `day` (UTC).
+
+    `served` (what our own replicas numbered) = what is here of them + `missing` + what was removed of them. A number
+    that is not here belongs to the day of the next one that is.
+    """
 
     replicas: list[ReplicaLine]
     received: int
     missing: int
+    removed: int
+    served: int
+    open_ends: int
+    complete: bool
+    day: str | None
+
+
+@dataclass(frozen=True)
+class History:
+    """What stood of a model at `at`: aliases (who approved, since when), what answered, which versions there were.
+
+    `entry` is the place in the log of the event that says so.
+    """
+
+    model: str
+    at: str
+    aliases: list[AliasStanding]
+    deployments: list[DeploymentStanding]
+    versions: list[VersionStanding]
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The look-up tables were made anew from `entries`; SHA-256 over all of them `before` and `after`.
+
+    `erased` entries have no payload any more: what their rows said was carried over.
+    """
+
+    entries: int
+    erased: int
+    before: str
+    after: str
+    same: bool
+    seconds: float
 
 
 @dataclass(frozen=True)

@@ -43,3 +43,11 @@ def report(connection: Connection, name: str, value: str, at: str) -> None:
         "ON CONFLICT (name) DO UPDATE SET value = excluded.value, at = excluded.at",
         (name, value, at),
     )
+
+
+def open_reports(connection: Connection, prefix: str) -> list[str]:
+    """The names under `prefix` whose last published value is not an empty list."""
+    rows = connection.execute(
+        "SELECT name FROM reports WHERE name LIKE ? AND value <> '[]' ORDER BY name", (f"{prefix}%",)
+    )
+    return [row[0] for row in rows]

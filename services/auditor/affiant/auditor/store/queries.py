@@ -12,9 +12,8 @@ from affiant.auditor.domain.conditions import Condition
 from affiant.auditor.domain.fairness import Count
 from affiant.auditor.domain.rows import UNKNOWN_VERSION
 from affiant.auditor.domain.views import PredictionLine, QuarantinedLine
+from affiant.auditor.store import numbering
 from affiant.auditor.store.database import Connection
-from affiant.auditor.store.projections import Replica
-from affiant.common.events import OUTSIDE
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def totals(connection: Connection, model: str | None) -> Totals:
     (quarantined,) = connection.execute("SELECT count(*) FROM quarantine").fetchone()
     explained, without = _explained(connection, model)
     named = {str(_version(version) or "unknown"): count for version, count in versions}
-    missing = _missing(connection, model)
+    missing = numbering.missing(connection, model)
     return Totals(answered, failed, rows, adverse, explained, without, missing, quarantined, named)
 
 
@@ -188,31 +187,6 @@ def _explained(connection: Connection, model: str | None) -> tuple[int, int]:
         values,
     ).fetchone()
     return row[0], row[1]
-
-
-def _missing(connection: Connection, model: str | None) -> int:
-    """Numbers of our model servers that have not come. How outside systems number is no statement of ours; the
-    completeness report shows their gaps under their own names."""
-    condition, values = _of(model)
-    rows = connection.execute(
-        f"SELECT max(last) - sum(last - first + 1) FROM runs WHERE {condition} AND replica NOT LIKE ? "
-        "GROUP BY model, replica, epoch HAVING max(last) > sum(last - first + 1)",
-        (*values, f"{OUTSIDE}:%"),
-    )
-    # Added up here: SQLite's sum fails beyond 64 bits.
-    return sum(row[0] for row in rows)
-
-
-def replicas(connection: Connection, model: str | None, *, broken: bool = False) -> list[Replica]:
-    """Every (model, replica, epoch) that numbered requests; with `broken` only those that have a gap."""
-    condition, values = _of(model)
-    having = "HAVING count(*) > 1 OR min(first) > 1" if broken else ""
-    rows = connection.execute(
-        f"SELECT model, replica, epoch FROM runs WHERE {condition} GROUP BY model, replica, epoch {having} "
-        "ORDER BY model, replica, epoch",
-        values,
-    )
-    return [(row[0], row[1], row[2]) for row in rows]
 
 
 def group_counts(
