@@ -160,7 +160,7 @@ class Anchor(Part, frozen=True, kw_only=True):
 
 
 class ShapValue(Part, frozen=True, kw_only=True):
-    """The contribution of one column's value, in the units of its `Shap`."""
+    """The contribution of one column's value, in units of the explained output (probability)."""
 
     column: str
     value: Scalar
@@ -168,18 +168,13 @@ class ShapValue(Part, frozen=True, kw_only=True):
 
 
 class Shap(Part, frozen=True, kw_only=True):
-    """SHAP values (Lundberg, Lee 2017): `baseline` + the sum of the values = `output`, but for `additivity_error`.
-
-    All in `units`: those of the explained output (a probability, 0-1), or "log-odds" and the like where the values are
-    those of the scores behind it. `estimator` says how they were computed.
-    """
+    """SHAP values (Lundberg, Lee 2017): `baseline` + the sum of the values = `output`, but for `additivity_error`."""
 
     baseline: float
     output: float
     values: list[ShapValue]
     additivity_error: float
     estimator: str
-    units: str = "probability"
 
 
 class Change(Part, frozen=True, kw_only=True):

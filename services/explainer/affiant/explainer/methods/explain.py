@@ -12,7 +12,7 @@ from affiant.explainer.methods.counterfactuals import Limits, find_counterfactua
 from affiant.explainer.methods.errors import Unexplainable
 from affiant.explainer.methods.messages import Explain, Explained, ModelFiles
 from affiant.explainer.methods.predictor import Predictor, verified
-from affiant.explainer.methods.shap import find_shap, prepare
+from affiant.explainer.methods.shap import find_shap
 from affiant.explainer.methods.table import Matrix, read_table
 
 WARM_VERSIONS = 8
@@ -37,7 +37,6 @@ class Explainer:
             background = verified(Path(files.background_path).read_bytes(), spec.background_digest, "background")
             model = verified(Path(files.model_path).read_bytes(), spec.digest, "model")
             self._warm[key] = Predictor(spec, model, read_table(spec.columns, background))
-            prepare(self._warm[key])
         self._warm.move_to_end(key)
         while len(self._warm) > WARM_VERSIONS:
             old, _ = self._warm.popitem(last=False)
