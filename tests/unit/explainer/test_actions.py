@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +13,23 @@ from sqlalchemy import select
 
 from affiant.common import trace, wire
 from affiant.common.errors import Conflict, NotFound, Problem, Refused, Unavailable
-from affiant.common.events import ExplanationFailed, ModelSpec, PredictionExplained, PredictionLogged, Shap
+from affiant.common.events import (
+    ExplainPolicy,
+    ExplanationFailed,
+    ModelSpec,
+    Policy,
+    PredictionExplained,
+    PredictionLogged,
+    Shap,
+)
+from affiant.explainer import domain
 from affiant.explainer.actions.predictions import Predictions
 from affiant.explainer.actions.requests import Requests
+from affiant.explainer.actions.sweep import Sweep
 from affiant.explainer.actions.work import Work
 from affiant.explainer.backends.artifacts import Files
 from affiant.explainer.methods.errors import WorkerLost
-from affiant.explainer.methods.messages import CannotExplain, Explain, Explained, ModelFiles
+from affiant.explainer.methods.messages import Answered, Batch, CannotExplain, Explained, ModelFiles, Row
 from affiant.explainer.settings import ExplainerSettings
 from affiant.explainer.store import Store, outbox_rows
 from tests.unit.explainer.examples import SPEC, TRACE, envelope, record
@@ -30,7 +40,8 @@ class FakeWorker:
     """Answers with `answers`, one for each job; then with an explanation."""
 
     answers: list[Explained | CannotExplain | WorkerLost] = field(default_factory=list)
-    asked: list[Explain] = field(default_factory=list)
+    asked: list[Row] = field(default_factory=list)
+    batches: list[int] = field(default_factory=list)
     warm: set[str] = field(default_factory=set)
     number: int = 0
     software: dict[str, str] = field(default_factory=lambda: {"alibi": "0.9.4"})
@@ -43,14 +54,17 @@ class FakeWorker:
         self.warm.add(files.spec.digest)
         return ""
 
-    async def explain(self, job: Explain) -> Explained | CannotExplain:
-        self.asked.append(job)
-        answer = self.answers.pop(0) if self.answers else Explained("probability of no", 10, shap=SHAP)
-        if isinstance(answer, WorkerLost):
-            raise answer
-        return answer
+    async def explain_all(self, batch: Batch, answered: Callable[[Answered], Awaitable[None]]) -> None:
+        self.batches.append(len(batch.rows))
+        for at, row in enumerate(batch.rows):
+            self.asked.append(row)
+            answer = self.answers.pop(0) if self.answers else Explained("probability of no", 10, shap=SHAP)
+            if isinstance(answer, WorkerLost):
+                raise answer
+            await answered(Answered(at, answer))
 
 
+OK = Explained("probability of no", 10)
 SHAP = Shap(baseline=0.2, output=0.8, values=[], additivity_error=0.0, estimator="fake")
 
 
@@ -92,6 +106,7 @@ class World:
     def __post_init__(self) -> None:
         self.work = Work(self.store, self.artifacts, self.settings, lambda: self.now)
         self.predictions = Predictions(self.store, self.settings, lambda: self.now, self.work.queued, self.work.want)
+        self.sweep = Sweep(self.store, self.predictions, self.settings, lambda: self.now)
         self.requests = Requests(self.store, self.records, self.settings, lambda: self.now, self.work.queued)
 
     async def run(self, steps: int = 20) -> None:
@@ -323,12 +338,11 @@ async def test_a_service_that_stops_puts_its_job_back_without_counting_it(world:
     prediction = await logged(world, record([True]))
     started = asyncio.Event()
 
-    async def forever(_: Explain) -> Explained:
+    async def forever(*_: object) -> None:
         started.set()
         await asyncio.sleep(60)
-        raise AssertionError
 
-    world.worker.explain = forever  # type: ignore[method-assign]
+    world.worker.explain_all = forever  # type: ignore[method-assign]
     serving = asyncio.create_task(world.work.serve(world.worker, FakeRelay()))  # type: ignore[arg-type]
     await started.wait()
     serving.cancel()
@@ -341,7 +355,7 @@ async def test_a_job_that_nobody_got_to_in_time_expires_with_an_event(world: Wor
     await world.predictions.learn(SPEC)
     prediction = await logged(world, record([True]))
     world.now += world.settings.deadline_seconds
-    sweeping = asyncio.create_task(world.work.sweep(world.predictions, FakeRelay()))
+    sweeping = asyncio.create_task(world.sweep.run(FakeRelay()))
     async with asyncio.timeout(5):
         while world.states(prediction) != ["expired"]:
             await asyncio.sleep(0.01)
@@ -364,3 +378,131 @@ async def test_a_version_that_kills_its_worker_is_not_loaded_ahead_again(world: 
         await world.run(1)
     await world.run(3)
     assert len(loads) == 1
+
+
+async def several(world: World, count: int) -> list[PredictionLogged]:
+    await world.predictions.learn(SPEC)
+    return [await logged(world, record([True])) for _ in range(count)]
+
+
+async def test_a_queue_that_grows_is_taken_in_larger_batches(world: World) -> None:
+    predictions = await several(world, 40)
+    await world.run(30)
+    assert world.worker.batches[0] == 10 and world.worker.batches[-1] == 1
+    assert sum(world.worker.batches) == 40
+    assert [world.states(each) for each in predictions] == [["done"]] * 40
+
+
+async def test_a_poison_row_fails_and_the_others_of_its_batch_do_not(world: World) -> None:
+    predictions = await several(world, 8)
+    world.worker.answers = [OK, CannotExplain("poison"), CannotExplain("too late", late=True)]
+    await world.run()
+    assert [world.states(each)[0] for each in predictions] == ["done", "failed", "expired"] + ["done"] * 5
+    assert len(world.events()) == 8
+
+
+async def test_a_lost_batch_is_tried_one_by_one_and_the_loss_counts_for_nobody(world: World) -> None:
+    predictions = await several(world, 8)
+    world.worker.answers = [OK, WorkerLost("signal 9")]
+    await world.run()
+    assert world.worker.batches[0] == 2
+    [(lost, _)] = world.store.jobs_of(predictions[1].prediction_id)
+    assert (lost.state, lost.attempts, lost.alone) == ("done", 1, True)
+    assert [world.states(each) for each in predictions] == [["done"]] * 8
+    assert len(world.events()) == 8
+
+
+async def test_the_row_that_costs_workers_their_lives_fails_alone(world: World) -> None:
+    predictions = await several(world, 8)
+    deadly = predictions[1].prediction_id
+    given = world.worker.explain_all
+
+    async def dies_of_one(batch: Batch, answered: Callable[[Answered], Awaitable[None]]) -> None:
+        if any(row.seed == seed_of(deadly) for row in batch.rows):
+            raise WorkerLost("signal 9")
+        await given(batch, answered)
+
+    world.worker.explain_all = dies_of_one  # type: ignore[method-assign]
+    await world.run(30)
+    assert [world.states(each)[0] for each in predictions] == ["done", "failed"] + ["done"] * 6
+    [view] = await world.requests.explanations(deadly)
+    assert (view.reason, view.attempts) == ("given up after 2 attempts: signal 9", 2)
+
+
+def seed_of(prediction_id: str) -> int:
+    [job] = domain.plan(
+        SPEC,
+        msgspec.structs.replace(record([True]), prediction_id=prediction_id),
+        traceparent="",
+        now=0.0,
+        deadline_seconds=1.0,
+    )
+    return job.seed
+
+
+async def test_a_row_that_cost_a_worker_its_life_beyond_its_deadline_expires(world: World) -> None:
+    [prediction] = await several(world, 1)
+
+    async def hangs(*_: object) -> None:
+        world.now += world.settings.deadline_seconds + 1
+        raise WorkerLost("it was killed after 30 seconds without an answer")
+
+    world.worker.explain_all = hangs  # type: ignore[method-assign]
+    await world.run(1)
+    [told] = world.events()
+    assert isinstance(told.event, ExplanationFailed) and told.event.state == "expired"
+    assert "it was killed after 30 seconds" in told.event.reason
+    assert world.states(prediction) == ["expired"]
+
+
+async def test_a_worker_is_told_how_long_a_row_may_take_and_how_long_until_its_deadline(world: World) -> None:
+    await several(world, 1)
+    world.now += 100
+    await world.run(1)
+    [row] = world.worker.asked
+    assert (row.work_seconds, row.left_seconds) == (30.0, 3500.0)
+
+
+async def test_requests_come_before_denials_and_denials_before_the_rest_and_are_not_mixed(world: World) -> None:
+    every = msgspec.structs.replace(SPEC, policy=Policy(explain=ExplainPolicy(when="all")))
+    await world.predictions.learn(every)
+    granted = [await logged(world, record([False])) for _ in range(6)]
+    denied = [await logged(world, record([True])) for _ in range(6)]
+    await world.requests.ask(granted[5].prediction_id, 0, [], "iris")
+    await world.run()
+    order = [each.event.prediction_id for each in world.events() if isinstance(each.event, PredictionExplained)]
+    expected = [granted[5], *denied, *granted[:5]]
+    assert order == [each.prediction_id for each in expected]
+
+
+async def test_an_unended_batch_of_a_service_that_stops_goes_back_uncounted_and_what_ended_stays(world: World) -> None:
+    predictions = await several(world, 8)
+    answered_one = asyncio.Event()
+
+    async def answers_one(_: Batch, answered: Callable[[Answered], Awaitable[None]]) -> None:
+        await answered(Answered(0, OK))
+        answered_one.set()
+        await asyncio.sleep(60)
+
+    world.worker.explain_all = answers_one  # type: ignore[method-assign]
+    serving = asyncio.create_task(world.work.serve(world.worker, FakeRelay()))  # type: ignore[arg-type]
+    await answered_one.wait()
+    serving.cancel()
+    await asyncio.gather(serving, return_exceptions=True)
+    jobs = [world.store.jobs_of(each.prediction_id)[0][0] for each in predictions[:2]]
+    assert [(job.state, job.attempts) for job in jobs] == [("done", 1), ("queued", 0)]
+
+
+def test_batches_are_small_while_few_wait_and_never_take_long() -> None:
+    assert [domain.batch_size(waiting, 2, None) for waiting in (1, 4, 5, 40, 1000)] == [1, 1, 2, 10, 32]
+    assert domain.batch_size(1000, 2, 0.5) == 4
+    assert domain.batch_size(1000, 2, 60.0) == 1
+
+
+def test_the_same_share_of_explanations_is_always_tried_with_other_seeds() -> None:
+    [job] = domain.plan(SPEC, record([True]), traceparent="", now=0.0, deadline_seconds=1.0)
+    assert (domain.tried_with(job, 0.0), domain.tried_with(job, 1.0)) == (1, domain.STABILITY_SEEDS)
+    jobs = [msgspec.structs.replace(job, prediction_id=str(at)) for at in range(1000)]
+    tried = [each for each in jobs if domain.tried_with(each, 0.1) > 1]
+    assert 60 < len(tried) < 140
+    assert all(domain.tried_with(each, 0.1) > 1 for each in tried)

@@ -36,6 +36,7 @@ from affiant.common.parts import (
     ShapValue as ShapValue,
     TensorData as TensorData,
     TensorSpec as TensorSpec,
+    Trust as Trust,
 )
 
 
@@ -86,7 +87,7 @@ class ModelPromoted(Event, frozen=True, kw_only=True):
     """An alias now points to this version, by the word of `approved_by`, who is not the author.
 
     `by` moved the alias: the approver, or on a rollback (to a version that stands by an earlier approval) whoever
-    rolled back. `traffic`: which percentage of the requests to the champion's address a challenger should answer.
+    rolled back.
     """
 
     owner: ClassVar[str] = "registry"
@@ -102,7 +103,6 @@ class ModelPromoted(Event, frozen=True, kw_only=True):
     reason: str = ""
     rollback: bool = False
     by: str = ""
-    traffic: int = 0
 
 
 class ModelDeprecated(Event, frozen=True, kw_only=True):
@@ -138,12 +138,7 @@ class ModelArchived(Event, frozen=True, kw_only=True):
 
 
 class ModelDeployed(Event, frozen=True, kw_only=True):
-    """This version now answers at `url` (the base of the Open Inference Protocol, stable per model and alias).
-
-    `image` is the server program and `model_image` the model as container images, by digest, where there are any.
-    `traffic` is the percentage of the requests to the champion's address that a challenger answers from now on, and
-    `traffic_by` how: weights of an HTTPRoute, or numbers of replicas, which come near to it.
-    """
+    """This version now answers at `url` (the base of the Open Inference Protocol, stable per model and alias)."""
 
     owner: ClassVar[str] = "deployer"
     name: ClassVar[str] = "model_deployed"
@@ -158,10 +153,6 @@ class ModelDeployed(Event, frozen=True, kw_only=True):
     seconds: float
     deployed_at: str
     previous_version: int | None = None
-    image: str = ""
-    model_image: str = ""
-    traffic: int = 0
-    traffic_by: str = ""
 
 
 class ModelDeploymentFailed(Event, frozen=True, kw_only=True):
@@ -286,6 +277,7 @@ class PredictionExplained(Event, frozen=True, kw_only=True):
     anchor: Anchor | None = None
     shap: Shap | None = None
     counterfactuals: list[Counterfactual] | None = None
+    trust: Trust | None = None
     requested_by: str = ""
     warnings: list[str] = field(default_factory=list)
 

@@ -8,7 +8,6 @@ carries the same `Nats-Msg-Id`, and every consumer keeps events by their id.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -133,7 +132,7 @@ class Relay:
             return int(connection.execute(select(func.count()).select_from(self._table)).scalar_one())
 
     async def _wait(self) -> None:
-        # Not wait_for: before Python 3.12 it can lose a cancellation that comes together with what it waits for.
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(POLL_SECONDS):
-                await self._woken.wait()
+        try:
+            await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
+        except TimeoutError:
+            return

@@ -83,7 +83,8 @@ class ExplainPolicy(Part, frozen=True, kw_only=True):
     """Which logged predictions are explained without being asked for, and how.
 
     What counterfactuals may propose: `immutable` columns (protected ones always are) keep their value, `one_way`
-    columns only move the way that is named.
+    columns only move the way that is named. `stability_rate`: the share of explanations that are tried with other
+    seeds as well, to see whether they are stable (0-1).
     """
 
     when: Literal["adverse", "all", "none"] = "adverse"
@@ -91,6 +92,7 @@ class ExplainPolicy(Part, frozen=True, kw_only=True):
     methods: list[ExplainMethod] = field(default_factory=lambda: ["anchor", "shap"])
     immutable: list[str] = field(default_factory=list)
     one_way: dict[str, Literal["increase", "decrease"]] = field(default_factory=dict)
+    stability_rate: float = 0.02
 
 
 class Policy(Part, frozen=True, kw_only=True):
@@ -160,7 +162,7 @@ class Anchor(Part, frozen=True, kw_only=True):
 
 
 class ShapValue(Part, frozen=True, kw_only=True):
-    """The contribution of one column's value, in units of the explained output (probability)."""
+    """The contribution of one column's value, in the units of its `Shap`."""
 
     column: str
     value: Scalar
@@ -168,13 +170,35 @@ class ShapValue(Part, frozen=True, kw_only=True):
 
 
 class Shap(Part, frozen=True, kw_only=True):
-    """SHAP values (Lundberg, Lee 2017): `baseline` + the sum of the values = `output`, but for `additivity_error`."""
+    """SHAP values (Lundberg, Lee 2017): `baseline` + the sum of the values = `output`, but for `additivity_error`.
+
+    All in `units`: those of the explained output (a probability, 0-1), or "log-odds" and the like where the values are
+    those of the scores behind it. `estimator` says how they were computed.
+    """
 
     baseline: float
     output: float
     values: list[ShapValue]
     additivity_error: float
     estimator: str
+    units: str = "probability"
+
+
+class Trust(Part, frozen=True, kw_only=True):
+    """How far an explanation can be trusted.
+
+    `distance` (Gower's, 0-1) is the row's mean distance to its nearest background rows, `distance_percentile` (0-100)
+    its place among those rows' own: near 100 the background hardly knows such cases. Where the explanation was tried
+    with more than one of `seeds`, the overlaps tell how much of it came again (mean Jaccard index, 0-1) of the columns
+    of the anchor and of the columns with the largest SHAP values; `unstable` means: too little to be relied on.
+    """
+
+    distance: float
+    distance_percentile: float
+    seeds: int = 1
+    anchor_overlap: float | None = None
+    shap_overlap: float | None = None
+    unstable: bool = False
 
 
 class Change(Part, frozen=True, kw_only=True):

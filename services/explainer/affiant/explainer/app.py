@@ -14,6 +14,7 @@ from affiant.common.service import Runtime, Service
 from affiant.common.settings import load, read_secret
 from affiant.explainer.actions.predictions import Predictions
 from affiant.explainer.actions.requests import Requests
+from affiant.explainer.actions.sweep import Sweep
 from affiant.explainer.actions.work import WARM_VERSIONS, Work
 from affiant.explainer.api import make_api
 from affiant.explainer.backends.artifacts import RegistryArtifacts
@@ -33,6 +34,7 @@ def make_service(settings: ExplainerSettings | None = None) -> Service:
     store = Store(folder / "explainer.sqlite")
     work = Work(store, RegistryArtifacts(registry, folder / "artifacts"), settings, time.time)
     predictions = Predictions(store, settings, time.time, work.queued, work.want)
+    sweep = Sweep(store, predictions, settings, time.time)
     requests = Requests(store, AuditorRecords(auditor), settings, time.time, work.queued)
 
     @asynccontextmanager
@@ -42,7 +44,7 @@ def make_service(settings: ExplainerSettings | None = None) -> Service:
             await stack.enter_async_context(auditor)
             store.open()
             stack.callback(store.close)
-            _start(runtime, settings, store, work, predictions)
+            _start(runtime, settings, store, work, sweep)
             yield
 
     async def ready() -> list[str]:
@@ -51,13 +53,13 @@ def make_service(settings: ExplainerSettings | None = None) -> Service:
     return Service("explainer", settings, make_router(predictions), make_api(requests), lifespan, ready)
 
 
-def _start(runtime: Runtime, settings: ExplainerSettings, store: Store, work: Work, predictions: Predictions) -> None:
+def _start(runtime: Runtime, settings: ExplainerSettings, store: Store, work: Work, sweep: Sweep) -> None:
     store.recover()
     for spec in reversed(store.recent_specs(WARM_VERSIONS)):
         work.want(spec)
     relay = Relay(store.engine, outbox_rows, runtime.js)
     runtime.tasks.create_task(relay.run(), name="outbox")
-    runtime.tasks.create_task(work.sweep(predictions, relay), name="sweep")
+    runtime.tasks.create_task(sweep.run(relay), name="sweep")
     for number in range(settings.workers):
         worker = Worker(number, settings.run_seconds, settings.worker_memory_mib)
         runtime.tasks.create_task(work.serve(worker, relay), name=f"worker-{number}")

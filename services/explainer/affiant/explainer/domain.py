@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import uuid
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -30,6 +31,12 @@ OPEN: tuple[State, ...] = ("queued", "running")
 DEFAULT_METHODS: tuple[Method, ...] = ("anchor", "shap")
 """Of a request that names none."""
 
+MOST_IN_BATCH = 32
+BATCH_SECONDS = 2.0
+"""A batch is over after about so long: then a worker looks again whether something more urgent waits."""
+
+STABILITY_SEEDS = 4
+
 ON_REQUEST, ADVERSE, OTHER = 0, 1, 2
 MOST_OUTSIDE_ROWS = 1_000
 """Each may become a job: one message of an outside system must not keep the workers busy for a day."""
@@ -42,7 +49,8 @@ class Job(Struct, frozen=True, kw_only=True):
     """One row to be explained. The key is (prediction_id, row, trigger), so a redelivered prediction adds nothing.
 
     `round` counts how often it was asked for; an ended job that is asked for again starts a new one. `values` are in
-    the order of the version's columns; `fault` says why they could not be read. Times are seconds since 1970.
+    the order of the version's columns; `fault` says why they could not be read. `alone`: its batch cost a worker its
+    life, so it is not put into another. Times are seconds since 1970.
     """
 
     prediction_id: str
@@ -66,6 +74,7 @@ class Job(Struct, frozen=True, kw_only=True):
     finished_at: float | None = None
     reason: str = ""
     fault: str = ""
+    alone: bool = False
     requested_by: str = ""
     traceparent: str = ""
 
@@ -164,6 +173,19 @@ def job_for(
         fault=fault,
         traceparent=traceparent,
     )
+
+
+def batch_size(waiting: int, workers: int, seconds: float | None) -> int:
+    """How many jobs a worker takes at once: few while few wait, so that each is done soon; many when the queue grows,
+    so that it shrinks again. No more than what `BATCH_SECONDS` are enough for, when one takes `seconds`."""
+    fair = math.ceil(waiting / (2 * workers))
+    affordable = MOST_IN_BATCH if not seconds else int(BATCH_SECONDS / seconds)
+    return max(1, min(fair, affordable, MOST_IN_BATCH))
+
+
+def tried_with(job: Job, rate: float) -> int:
+    """With how many seeds a job is explained: `STABILITY_SEEDS` for the share `rate` of them, always the same ones."""
+    return STABILITY_SEEDS if chosen(f"{job.prediction_id}/{job.row}/stability", rate) else 1
 
 
 def row_values(spec: ModelSpec, inputs: Sequence[TensorData], row: int) -> list[Scalar]:

@@ -8,10 +8,11 @@ from affiant.common.settings import ServiceSettings
 class ExplainerSettings(ServiceSettings, frozen=True, kw_only=True):
     """`workers` processes compute, one core each.
 
-    A job that has not been started `deadline_seconds` after it was queued expires. A single attempt may take
-    `run_seconds`, then its process is killed; after `max_attempts` such losses the job fails. Predictions of a version
-    that is not known yet wait for its registration for `wait_for_model_seconds`. `worker_memory_mib` bounds a worker's
-    address space (0: no bound).
+    A job that has not been started `deadline_seconds` after it was queued expires. A worker may spend
+    `run_seconds` on a row; one that takes that long for a single step is killed, and after `max_attempts` such losses
+    the job fails. Predictions of a version that is not known yet wait for its registration for
+    `wait_for_model_seconds`. `worker_memory_mib` bounds a worker's address space (0: no bound). Ended jobs can be
+    looked up for `retention_days` (0: for ever); their events stay where they were published.
     """
 
     http_port: int = 8403
@@ -22,5 +23,6 @@ class ExplainerSettings(ServiceSettings, frozen=True, kw_only=True):
     deadline_seconds: float = 3600.0
     run_seconds: float = 30.0
     max_attempts: int = 2
+    retention_days: float = 30.0
     wait_for_model_seconds: float = 300.0
     worker_memory_mib: int = 4096

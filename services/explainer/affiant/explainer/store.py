@@ -9,6 +9,7 @@ import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ from affiant.common import alone, outbox, wire
 from affiant.common.events import ModelSpec
 from affiant.explainer.domain import OPEN, STATES, Job, State
 
+LOOK_AHEAD = 128
 _KEY = ("prediction_id", "row", "trigger")
 
 metadata = MetaData()
@@ -93,10 +95,23 @@ class Waiting(Struct, frozen=True, kw_only=True):
     until: float
 
 
+@dataclass(frozen=True)
+class Ended:
+    """A job that has ended, the event that says so, and the event's body where that is an explanation."""
+
+    job: Job
+    message: wire.Message
+    result: bytes | None = None
+
+
 _encode = msgspec.json.Encoder().encode
 _job = msgspec.json.Decoder(Job).decode
 _spec = msgspec.json.Decoder(ModelSpec).decode
 _waiting = msgspec.json.Decoder(Waiting).decode
+
+
+def _one(_: Job, __: int) -> int:
+    return 1
 
 
 class Store:
@@ -225,35 +240,56 @@ class Store:
                 _save(connection, now)
             return now
 
-    def claim(self, now: float) -> Job | None:
-        """The next job, now running: highest priority first, then the oldest."""
+    def claim(self, now: float, room: Callable[[Job, int], int] = _one) -> list[Job]:
+        """The next jobs, now running: highest priority first, then the oldest, and others like it.
+
+        They are of one version and one priority. `room` is told the first job and how many wait (of those looked at,
+        at most `LOOK_AHEAD`) and answers how many may be taken.
+        """
         query = (
             select(jobs.c.job)
             .where(jobs.c.state == "queued", jobs.c.not_before <= now, jobs.c.deadline_at > now)
             .order_by(jobs.c.priority, jobs.c.queued_at)
-            .limit(1)
+            .limit(LOOK_AHEAD)
         )
         with self._write() as connection:
-            found = connection.execute(query).scalar()
-            if found is None:
-                return None
-            job = _job(found)
-            job = msgspec.structs.replace(job, state="running", attempts=job.attempts + 1, started_at=now)
-            _save(connection, job)
-            return job
+            waiting = [_job(found) for found in connection.execute(query).scalars()]
+            if not waiting:
+                return []
+            first = waiting[0]
+            like = [first] if first.alone else [job for job in waiting if _alike(first, job)]
+            taken = [
+                msgspec.structs.replace(job, state="running", attempts=job.attempts + 1, started_at=now)
+                for job in like[: room(first, len(waiting))]
+            ]
+            for job in taken:
+                _save(connection, job)
+            return taken
 
-    def put_back(self, job: Job) -> None:
-        """A job that is running waits again, as `job` says; one that has just ended stays ended."""
-        again = msgspec.structs.replace(job, state="queued", started_at=None)
+    def put_back(self, *given: Job) -> None:
+        """Jobs that are running wait again, as `given` says; one that has just ended stays ended."""
         with self._write() as connection:
-            running = _key(job) & (jobs.c.state == "running")
-            connection.execute(update(jobs).where(running).values(**_columns(again)))
+            for job in given:
+                again = msgspec.structs.replace(job, state="queued", started_at=None)
+                running = _key(job) & (jobs.c.state == "running")
+                connection.execute(update(jobs).where(running).values(**_columns(again)))
 
-    def finish(self, job: Job, message: wire.Message, result: bytes | None = None) -> None:
-        """A job has ended (`job.state`); its event goes out with the same transaction."""
+    def finish(self, *ended: Ended) -> None:
+        """Jobs have ended (`job.state`); their events go out with the same transaction."""
         with self._write() as connection:
-            _save(connection, job, result)
-            outbox.put(connection, outbox_rows, message)
+            for each in ended:
+                _save(connection, each.job, each.result)
+                outbox.put(connection, outbox_rows, each.message)
+
+    def forget(self, before: float, limit: int = 1_000) -> int:
+        """Remove ended jobs that were queued before a moment. Returns how many; fewer than `limit`: that was all."""
+        old = jobs.c.state.not_in(OPEN) & (jobs.c.queued_at < before)
+        keys = select(*(jobs.c[name] for name in _KEY)).where(old).limit(limit)
+        with self._write() as connection:
+            found = connection.execute(keys).all()
+            for key in found:
+                connection.execute(delete(jobs).where(*(jobs.c[name] == value for name, value in key._mapping.items())))
+        return len(found)
 
     def expire(self, now: float, ended: Callable[[Job], tuple[Job, wire.Message]], limit: int = 100) -> int:
         """End the queued jobs whose deadline has passed. Returns how many; fewer than `limit` means that was all."""
@@ -297,10 +333,33 @@ class Store:
         with self.engine.connect() as connection:
             return int(connection.execute(select(func.count()).select_from(waiting)).scalar_one())
 
+    def listed(self, state: State, model: str | None, limit: int) -> list[Job]:
+        """Jobs in a state, of one model or of all, the oldest first."""
+        query = select(jobs.c.job).where(jobs.c.state == state).order_by(jobs.c.queued_at)
+        found: list[Job] = []
+        with self.engine.connect() as connection:
+            for row in connection.execution_options(stream_results=True).execute(query).scalars():
+                job = _job(row)
+                if model is None or job.model == model:
+                    found.append(job)
+                if len(found) == limit:
+                    break
+        return found
+
     def oldest_queued_at(self) -> float | None:
         """When the oldest queued job was queued."""
         with self.engine.connect() as connection:
             return connection.execute(select(func.min(jobs.c.queued_at)).where(jobs.c.state == "queued")).scalar()
+
+
+def _alike(first: Job, job: Job) -> bool:
+    same = (job.model, job.version, job.digest, job.priority) == (
+        first.model,
+        first.version,
+        first.digest,
+        first.priority,
+    )
+    return same and not job.alone
 
 
 def _columns(job: Job) -> dict[str, Any]:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from msgspec import Struct
-
 from affiant.auditor.domain.rows import Prediction, prediction
 from affiant.auditor.domain.testimony import word
 from affiant.common import wire
@@ -43,7 +41,8 @@ class Fault:
     event_id: str = ""
 
 
-class Statement(Struct, frozen=True):
+@dataclass(frozen=True, slots=True)
+class Statement:
     """An arrival that was understood, or is of a type that this code does not know. `prediction` where it is one."""
 
     arrival: Arrival
@@ -95,8 +94,6 @@ def _understand(arrival: Arrival) -> Statement:
 
 def kept_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
     """The headers without which the body could not be decoded again; None where the body says it all."""
-    if headers is not None and headers.get("content-type") == wire.CONTENT_TYPE:
-        return None
     given = {name.lower(): value for name, value in (headers or {}).items()}
     if given.get("content-type", "").startswith(wire.CONTENT_TYPE):
         return None

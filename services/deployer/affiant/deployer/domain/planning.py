@@ -12,31 +12,16 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from affiant.common.events import ModelSpec
-from affiant.deployer.domain.situation import NEVER, Instance, Limits, Route, Situation, Trouble
-from affiant.deployer.domain.steps import (
-    Announce,
-    Discard,
-    Drain,
-    Fail,
-    Kept,
-    Redirect,
-    Release,
-    Start,
-    Step,
-    Withdraw,
-)
+from affiant.deployer.domain.situation import Instance, Limits, Situation, Trouble
+from affiant.deployer.domain.steps import Announce, Discard, Drain, Fail, Release, Start, Step, Withdraw
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps to take now, in order, and when to look again at the latest (seconds since 1970).
-
-    `keep`: the servers that go on, as they should be.
-    """
+    """The steps to take now, in order, and when to look again at the latest (seconds since 1970)."""
 
     steps: tuple[Step, ...]
     look_again_at: float
-    keep: tuple[Kept, ...] = ()
 
 
 def plan(situation: Situation, limits: Limits, now: float) -> Plan:
@@ -45,14 +30,12 @@ def plan(situation: Situation, limits: Limits, now: float) -> Plan:
     candidates = [instance for instance in well if instance.drain_asked_at is None]
     answering = [instance for instance in well if instance.phase == "ready"]
     keep = _to_keep(situation, candidates)
-    steps += _redirection(situation, keep)
     steps += [Drain(instance) for instance in candidates if instance not in keep]
     steps += _starts(situation, candidates, limits, now)
     steps += _facts(situation, answering, keep, now)
     if situation.address and not candidates and not answering and not _comes_back(situation):
         steps.append(Release())
-    kept = _kept(situation, keep, limits, now)
-    return Plan(tuple(steps), _look_again_at(situation, well, limits, now), kept)
+    return Plan(tuple(steps), _look_again_at(situation, well, limits, now))
 
 
 # --- what failed ----------------------------------------------------------------------------------------------
@@ -68,12 +51,9 @@ def _sort_out(situation: Situation, limits: Limits, now: float) -> tuple[list[St
             well.append(instance)
             continue
         step = _after_fault(situation, instance, fault, limits, now)
-        if step is not None:
-            steps.append(step)
+        steps.append(step)
         if isinstance(step, Fail):
             situation = replace(situation, troubles={**situation.troubles, instance.version: step.trouble})
-        if instance.recovers and not isinstance(step, Discard):
-            well.append(instance)
     return steps, well, situation
 
 
@@ -92,25 +72,17 @@ def fault_of(instance: Instance, limits: Limits, now: float) -> str:
     return ""
 
 
-def _after_fault(
-    situation: Situation, instance: Instance, fault: str, limits: Limits, now: float
-) -> Fail | Discard | None:
+def _after_fault(situation: Situation, instance: Instance, fault: str, limits: Limits, now: float) -> Fail | Discard:
     specs = (situation.wanted, situation.serving.spec if situation.serving else None)
     spec = next((spec for spec in specs if spec is not None and instance.serves(spec)), None)
     if situation.wanted is None or spec is None or instance.drain_asked_at is not None:
-        # One that is no longer wanted, but was not told so yet, is drained like a healthy one where it recovers.
-        return None if instance.recovers and instance.drain_asked_at is None else Discard(instance)
+        return Discard(instance)
     before = situation.trouble(spec)
     if before is not None and before.replica == instance.replica:
-        if not instance.recovers:
-            return Discard(instance)
-        if before.cause == instance.cause:
-            return None
+        return Discard(instance)
     trouble = _count(situation, instance, before, fault, limits, now)
     # A server that had served and is started again at once is for the restart count, not for the bus.
-    # What the platform starts again by itself is counted by the platform: by then it is worth telling.
-    grave = instance.recovers or not _served(situation, instance) or trouble.failures >= limits.tell_crashes
-    tell = trouble.told != fault and grave
+    tell = trouble.told != fault and (not _served(situation, instance) or trouble.failures >= limits.tell_crashes)
     if tell:
         trouble = msgspec.structs.replace(trouble, told=fault)
     others = [other.version for other in situation.instances if other.phase == "ready" and other is not instance]
@@ -132,7 +104,6 @@ def _count(
         at=now,
         reason=fault,
         told=before.told if before and not ran_well else "",
-        cause=instance.cause,
         final=instance.final,
     )
 
@@ -156,42 +127,10 @@ def _to_keep(situation: Situation, candidates: list[Instance]) -> list[Instance]
         return []
     by_worth = sorted(candidates, key=lambda one: (one.phase != "ready", not one.serves(serving), one.started_at))
     right = [one for one in by_worth if one.serves(wanted)][:1]
-    if right and right[0].phase in ("ready", "idle"):
+    if right and right[0].phase == "ready":
         return right
     others = [one for one in by_worth if not one.serves(wanted) and one.version not in situation.archived]
     return right + [one for one in others if one.phase == "ready" or one.serves(situation.fallback)][:1]
-
-
-def _redirection(situation: Situation, keep: list[Instance]) -> list[Step]:
-    """The address leads to the wanted version as soon as it is ready; while nothing is, it stays as it is."""
-    ready = next((one for one in keep if one.phase == "ready"), None)
-    if not situation.routes or ready is None:
-        return []
-    challenger = situation.challenger
-    shares = challenger is not None and challenger.version != ready.version
-    route = Route(ready.replica, situation.share if shares else 0)
-    return [Redirect(route)] if route != situation.route else []
-
-
-def _kept(situation: Situation, keep: list[Instance], limits: Limits, now: float) -> tuple[Kept, ...]:
-    wish, serving = situation.wish, situation.serving
-    specs = [spec for spec in (situation.wanted, serving.spec if serving else None) if spec is not None]
-    share = max(situation.share, wish.traffic if wish else 0)
-    return tuple(
-        Kept(spec, instance, share, asleep=now >= _asleep_at(situation, instance, limits))
-        for instance in keep
-        if (spec := next((spec for spec in specs if instance.serves(spec)), None)) is not None
-    )
-
-
-def _asleep_at(situation: Situation, instance: Instance, limits: Limits) -> float:
-    """From when on a challenger that gets nothing of the champion's traffic is scaled to zero."""
-    wish = situation.wish
-    if wish is None or situation.slot.alias != "challenger" or wish.traffic or not instance.serves(wish.spec):
-        return NEVER
-    if instance.phase == "idle":
-        return instance.changed_at if wish.noted_at <= instance.changed_at else NEVER
-    return max(wish.noted_at, instance.changed_at) + limits.idle if instance.phase == "ready" else NEVER
 
 
 def _starts(situation: Situation, candidates: list[Instance], limits: Limits, now: float) -> list[Step]:
@@ -231,16 +170,10 @@ def _facts(situation: Situation, answering: list[Instance], keep: list[Instance]
     unwanted = serving is not None and (situation.wanted is None or serving.spec.version in situation.archived)
     if serving is not None and unwanted and not any(one.serves(serving.spec) for one in answering):
         steps.append(Withdraw(serving.spec))
-    elif serving is not None and any(one.phase == "idle" and one.serves(serving.spec) for one in keep):
-        steps.append(Withdraw(serving.spec, idle=True))
     # Only one that answers alone is deployed: while the old version still accepts, it is not replaced yet.
-    if len(answering) == 1 and answering[0] in keep and _is_reached(situation, answering[0]):
+    if len(answering) == 1 and answering[0] in keep:
         steps += _announcement(situation, answering[0], now)
     return steps
-
-
-def _is_reached(situation: Situation, instance: Instance) -> bool:
-    return not situation.routes or (situation.route is not None and situation.route.replica == instance.replica)
 
 
 def _announcement(situation: Situation, instance: Instance, now: float) -> list[Step]:
@@ -251,22 +184,16 @@ def _announcement(situation: Situation, instance: Instance, now: float) -> list[
         spec, wish_id = serving.spec, serving.wish_id
     else:
         return []
-    traffic = situation.given if instance.settled else serving.traffic if serving else 0
-    if serving is not None and (serving.wish_id, serving.replica, serving.traffic) == (
-        wish_id,
-        instance.replica,
-        traffic,
-    ):
+    if serving is not None and (serving.wish_id, serving.replica) == (wish_id, instance.replica):
         return []
     began = max(instance.started_at, wish.noted_at if wish else 0.0)
     previous = serving.spec.version if serving is not None and serving.spec.version != spec.version else None
-    return [Announce(instance, spec, wish_id, previous, max(now - began, 0.0), traffic)]
+    return [Announce(instance, spec, wish_id, previous, max(now - began, 0.0))]
 
 
 def _look_again_at(situation: Situation, well: list[Instance], limits: Limits, now: float) -> float:
     """When time alone, or a server that is on its way from one phase to the next, may change the plan."""
-    if any(instance.phase not in ("ready", "idle") or instance.drain_asked_at is not None for instance in well):
+    if any(instance.phase != "ready" or instance.drain_asked_at is not None for instance in well):
         return now + limits.look
     times = [trouble.retry_at for trouble in situation.troubles.values() if not trouble.final]
-    times += [_asleep_at(situation, instance, limits) for instance in well]
     return min((time for time in times if time > now), default=float("inf"))

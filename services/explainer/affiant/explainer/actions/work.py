@@ -1,9 +1,8 @@
-"""Working through the queue: one slot for each worker process, and a sweep for deadlines and figures."""
+"""Working through the queue: one slot for each worker process, which takes jobs of one version in batches."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import math
 import time
 from collections.abc import Callable
@@ -11,21 +10,20 @@ from typing import Protocol
 
 import msgspec
 import structlog
-from prometheus_client import Gauge, Histogram
+from prometheus_client import Histogram
 
-from affiant.common import trace, wire
 from affiant.common.delivery import retry_delay
-from affiant.common.errors import Problem, Refused, Unavailable
-from affiant.common.events import ExplanationFailed, ModelSpec, PredictionExplained
+from affiant.common.errors import Problem, Unavailable
+from affiant.common.events import ModelSpec
 from affiant.explainer import domain
-from affiant.explainer.actions.predictions import OWNER, Predictions, expired
+from affiant.explainer.actions import outcomes
 from affiant.explainer.backends.artifacts import ArtifactSource
 from affiant.explainer.domain import Job
 from affiant.explainer.methods.errors import WorkerLost
-from affiant.explainer.methods.messages import CannotExplain, Explain, Explained, ModelFiles
+from affiant.explainer.methods.messages import Answered, Batch, CannotExplain, Explained, ModelFiles, Row
 from affiant.explainer.methods.pool import Worker
 from affiant.explainer.settings import ExplainerSettings
-from affiant.explainer.store import Store
+from affiant.explainer.store import Ended, Store
 
 log = structlog.get_logger(__name__)
 
@@ -33,21 +31,25 @@ POLL_SECONDS = 1.0
 AGAIN_SECONDS = 5.0
 """Before something that another service must give is asked for again."""
 
-MEASURE_TURNS = 5
-"""Counting goes through all jobs that ever were."""
+KEEP_SECONDS = 0.05
+"""Answers that come within so long are kept in one transaction: each costs a sync of the disk."""
 
 WARM_VERSIONS = 4
-REASON_LENGTH = 2_000
+NEW_WEIGHT = 0.1
+"""Of the last explanation in the mean time of a version's."""
 
-_jobs = Gauge("affiant_explainer_jobs", "Explanation jobs by state", ["state"])
-_waiting = Gauge("affiant_explainer_waiting_predictions", "Predictions whose version is not known yet")
-_oldest = Gauge("affiant_explainer_oldest_queued_seconds", "Age of the oldest queued job")
 _seconds = Histogram(
     "affiant_explainer_seconds",
     "Time to compute an explanation",
     ["method"],
-    buckets=(0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30),
 )
+_waited = Histogram(
+    "affiant_explainer_waited_seconds",
+    "Time from being queued to being explained",
+    buckets=(0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 3600),
+)
+_batches = Histogram("affiant_explainer_batch_jobs", "Jobs that a worker took at once", buckets=(1, 2, 4, 8, 16, 32))
 
 
 class Wakes(Protocol):
@@ -69,6 +71,7 @@ class Work:
         self._bell = asyncio.Event()
         self._wanted: dict[str, ModelSpec] = {}
         self._warm_after: dict[str, float] = {}
+        self._mean_seconds: dict[str, float] = {}
         self.trouble: dict[int, str] = {}
         """Why a worker cannot be started, by its number; for the readiness probe."""
 
@@ -106,114 +109,96 @@ class Work:
         finally:
             await worker.stop()
 
-    async def sweep(self, predictions: Predictions, relay: Wakes) -> None:
-        """Once a second deadlines and waiting predictions, less often the figures, until cancelled."""
-        for turn in itertools.count():
-            await predictions.settle()
-            if await asyncio.to_thread(self._store.expire, self._clock(), self._expired):
-                relay.wake()
-            if turn % MEASURE_TURNS == 0:
-                await self._measure()
-            await asyncio.sleep(POLL_SECONDS)
-
     async def _next(self, worker: Worker, relay: Wakes) -> bool:
-        """Do the next job, or load a version; False where there is neither."""
-        job = await asyncio.to_thread(self._store.claim, self._clock())
-        if job is None:
+        """Do the next jobs, or load a version; False where there is neither."""
+        taken = await asyncio.to_thread(self._store.claim, self._clock(), self._room)
+        if not taken:
             return await self._load_next(worker)
-        with structlog.contextvars.bound_contextvars(prediction_id=job.prediction_id, row=job.row, model=job.model):
+        _batches.observe(len(taken))
+        left = {(job.prediction_id, job.row, job.trigger): job for job in taken}
+        with structlog.contextvars.bound_contextvars(model=taken[0].model, version=taken[0].version):
             try:
-                await self._do(worker, job)
+                await self._do(worker, taken, _Keeper(self._store, relay, left))
             except asyncio.CancelledError:
-                # The service stops: this attempt was not the row's fault.
-                await asyncio.to_thread(self._store.put_back, _uncounted(job))
+                # The service stops: this attempt was not the rows' fault.
+                await asyncio.to_thread(self._store.put_back, *map(_uncounted, left.values()))
                 raise
-        relay.wake()
         return True
 
-    async def _do(self, worker: Worker, job: Job) -> None:
-        spec = await asyncio.to_thread(self._store.find_spec, job.model, job.version, job.digest)
-        if job.fault or spec is None:
-            await self._fail(job, job.fault or "the version is not known any more")
+    def _room(self, first: Job, waiting: int) -> int:
+        return domain.batch_size(waiting, self._settings.workers, self._mean_seconds.get(first.digest))
+
+    async def _do(self, worker: Worker, taken: list[Job], keeper: _Keeper) -> None:
+        first = taken[0]
+        spec = await asyncio.to_thread(self._store.find_spec, first.model, first.version, first.digest)
+        good = [job for job in taken if spec is not None and not job.fault]
+        faulty = [job for job in taken if spec is None or job.fault]
+        unknown = "the version is not known any more"
+        await keeper.keep(*(outcomes.failed(job, job.fault or unknown, self._clock()) for job in faulty))
+        if spec is None or not good:
             return
         try:
             files = await self._files(spec)
         except Unavailable as error:
-            log.warning("explanation postponed", reason=error.message)
-            later = msgspec.structs.replace(_uncounted(job), not_before=self._clock() + AGAIN_SECONDS)
-            await asyncio.to_thread(self._store.put_back, later)
-            return
+            log.warning("explanations postponed", reason=error.message, jobs=len(good))
+            later = self._clock() + AGAIN_SECONDS
+            await keeper.put_back(*(msgspec.structs.replace(_uncounted(job), not_before=later) for job in good))
         except Problem as error:
-            await self._fail(job, error.message)
-            return
-        question = Explain(files, job.values, job.label, job.score, list(job.methods), job.seed)
-        await self._compute(worker, job, spec, question)
+            await keeper.keep(*(outcomes.failed(job, error.message, self._clock()) for job in good))
+        else:
+            await self._compute(worker, good, files, keeper)
 
-    async def _compute(self, worker: Worker, job: Job, spec: ModelSpec, question: Explain) -> None:
-        started = time.perf_counter()
+    async def _compute(self, worker: Worker, given: list[Job], files: ModelFiles, keeper: _Keeper) -> None:
+        async def answered(reply: Answered) -> None:
+            job = given[reply.at]
+            self._note(job, reply.answer)
+            await keeper.take(outcomes.answered(job, files.spec, reply.answer, worker.software, self._clock()))
+
+        rows = [self._row(job, files.spec) for job in given]
         try:
-            answer = await worker.explain(question)
+            await worker.explain_all(Batch(files, rows), answered)
         except WorkerLost as lost:
-            if job.attempts < self._settings.max_attempts:
-                await asyncio.to_thread(self._store.put_back, job)
-                self.queued()
-            else:
-                await self._fail(job, f"given up after {job.attempts} attempts: {lost}")
-            return
-        if isinstance(answer, CannotExplain):
-            await self._fail(job, answer.reason)
-            return
-        event = self._event(job, spec, answer, dict(worker.software), time.perf_counter() - started)
-        await self._done(job, event)
-        for method, seconds in answer.seconds.items():
-            _seconds.labels(method).observe(seconds)
+            await keeper.flush()
+            await self._lost([job for job in given if keeper.holds(job)], len(given), lost, keeper)
+        await keeper.flush()
 
-    async def _done(self, job: Job, event: PredictionExplained) -> None:
-        ended = msgspec.structs.replace(job, state="done", reason="", finished_at=self._clock())
-        try:
-            message = _message(job, event, event.explained_at)
-        except Refused as error:
-            await self._fail(job, str(error))
-            return
-        await asyncio.to_thread(self._store.finish, ended, message, msgspec.json.encode(event))
-        log.info("prediction explained", milliseconds=event.duration_ms, trigger=job.trigger)
-
-    async def _fail(self, job: Job, reason: str) -> None:
-        reason = reason[:REASON_LENGTH]
+    async def _lost(self, unanswered: list[Job], size: int, lost: WorkerLost, keeper: _Keeper) -> None:
+        """Of several rows nobody knows which one cost the worker its life: each is tried once more, alone, and the
+        loss counts for none of them. A row that was alone has used up an attempt."""
         now = self._clock()
-        event = domain.failed_event(job, "failed", reason, now=now)
-        ended = msgspec.structs.replace(job, state="failed", reason=reason, finished_at=now)
-        await asyncio.to_thread(self._store.finish, ended, _message(job, event, event.failed_at))
-        log.warning("explanation failed", reason=reason, attempts=job.attempts)
+        too_late = [job for job in unanswered if job.deadline_at <= now]
+        await keeper.keep(*(outcomes.late(job, f"not explained before its deadline: {lost}", now) for job in too_late))
+        again = [job for job in unanswered if job.deadline_at > now]
+        if size > 1:
+            await keeper.put_back(*(msgspec.structs.replace(_uncounted(job), alone=True) for job in again))
+        elif again and again[0].attempts < self._settings.max_attempts:
+            await keeper.put_back(again[0])
+        else:
+            reason = f"given up after {self._settings.max_attempts} attempts: {lost}"
+            await keeper.keep(*(outcomes.failed(job, reason, now) for job in again))
+        self.queued()
 
-    def _event(
-        self, job: Job, spec: ModelSpec, answer: Explained, software: dict[str, str], seconds: float
-    ) -> PredictionExplained:
-        return PredictionExplained(
-            prediction_id=job.prediction_id,
-            model=job.model,
-            version=job.version,
-            digest=job.digest,
-            row=job.row,
-            trigger=job.trigger,
+    def _row(self, job: Job, spec: ModelSpec) -> Row:
+        return Row(
+            values=job.values,
+            label=job.label,
+            score=job.score,
+            methods=list(job.methods),
             seed=job.seed,
-            background_digest=spec.background_digest or "",
-            background_rows=answer.background_rows,
-            explained_label=job.label,
-            explained_output=answer.explained_output,
-            explained_at=domain.moment(self._clock()),
-            duration_ms=round(seconds * 1000, 1),
-            software=software,
-            anchor=answer.anchor,
-            shap=answer.shap,
-            counterfactuals=answer.counterfactuals,
-            requested_by=job.requested_by,
-            warnings=answer.warnings,
+            work_seconds=self._settings.run_seconds,
+            left_seconds=max(0.0, job.deadline_at - self._clock()),
+            seeds=domain.tried_with(job, spec.policy.explain.stability_rate),
         )
 
-    def _expired(self, job: Job) -> tuple[Job, wire.Message]:
-        waited = job.deadline_at - job.queued_at
-        return expired(job, f"not explained within {waited:.0f} seconds", self._clock())
+    def _note(self, job: Job, answer: Explained | CannotExplain) -> None:
+        if isinstance(answer, CannotExplain):
+            return
+        for method, seconds in answer.seconds.items():
+            _seconds.labels(method).observe(seconds)
+        _waited.observe(max(0.0, self._clock() - job.queued_at))
+        spent = sum(answer.seconds.values())
+        before = self._mean_seconds.get(job.digest, spent)
+        self._mean_seconds[job.digest] = before + NEW_WEIGHT * (spent - before)
 
     async def _load_next(self, worker: Worker) -> bool:
         """Load one of the wanted versions that this worker has not; False where there is none."""
@@ -239,18 +224,57 @@ class Work:
         found = await self._artifacts.files(spec)
         return ModelFiles(spec, str(found.model), str(found.background))
 
-    async def _measure(self) -> None:
-        counts = await asyncio.to_thread(self._store.counts)
-        for state, count in counts.items():
-            _jobs.labels(state).set(count)
-        oldest = await asyncio.to_thread(self._store.oldest_queued_at)
-        _oldest.set(0.0 if oldest is None else max(0.0, self._clock() - oldest))
-        _waiting.set(await asyncio.to_thread(self._store.count_waiting))
+
+class _Keeper:
+    """Brings what became of a batch's jobs to the disk; `left` are those that are still running."""
+
+    def __init__(self, store: Store, relay: Wakes, left: dict[tuple[str, int, domain.Trigger], Job]) -> None:
+        self._store = store
+        self._relay = relay
+        self._left = left
+        self._waiting: list[Ended] = []
+        self._kept_at = 0.0
+
+    def holds(self, job: Job) -> bool:
+        """Whether nothing became of a job yet."""
+        return (job.prediction_id, job.row, job.trigger) in self._left
+
+    async def take(self, ended: Ended) -> None:
+        """A job has ended; it is kept with others that end about now."""
+        self._waiting.append(ended)
+        if time.monotonic() - self._kept_at > KEEP_SECONDS:
+            await self.flush()
+
+    async def keep(self, *ended: Ended) -> None:
+        """Jobs have ended; they are kept now."""
+        self._waiting += ended
+        await self.flush()
+
+    async def flush(self) -> None:
+        """Keep what waits."""
+        waiting, self._waiting = self._waiting, []
+        if not waiting:
+            return
+        await asyncio.to_thread(self._store.finish, *waiting)
+        self._kept_at = time.monotonic()
+        for each in waiting:
+            del self._left[each.job.prediction_id, each.job.row, each.job.trigger]
+            _tell(each.job)
+        self._relay.wake()
+
+    async def put_back(self, *given: Job) -> None:
+        """Jobs wait again."""
+        await asyncio.to_thread(self._store.put_back, *given)
+        for job in given:
+            del self._left[job.prediction_id, job.row, job.trigger]
 
 
-def _message(job: Job, event: PredictionExplained | ExplanationFailed, at: str) -> wire.Message:
-    """Raises `Refused` where the event is too long for the bus."""
-    return wire.encode(event, owner=OWNER, id=job.event_id, time=at, traceparent=trace.child_of(job.traceparent))
+def _tell(job: Job) -> None:
+    ids = {"prediction_id": job.prediction_id, "row": job.row, "trigger": job.trigger}
+    if job.state == "done":
+        log.info("prediction explained", **ids)
+    else:
+        log.warning("explanation failed", state=job.state, reason=job.reason, attempts=job.attempts, **ids)
 
 
 def _uncounted(job: Job) -> Job:

@@ -6,10 +6,11 @@ they share calls of the model. Each row has random numbers of its own: it gets t
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,18 +42,26 @@ CHOICES = Choices(threshold=THRESHOLD, most_predicates=MAX_PREDICATES)
 
 @dataclass(frozen=True)
 class Case:
-    """A row to be explained: coded (columns,), the decision on it, and the seed of its random numbers."""
+    """A row to be explained: coded (columns,), the decision on it, and the seed of its random numbers.
+
+    `work_seconds`: how much work may be spent on it; `until`: the moment of `time.monotonic` at which it is too late.
+    """
 
     row: Matrix
     label: str | int
     seed: int
+    work_seconds: float = math.inf
+    until: float = math.inf
 
 
 @dataclass(frozen=True)
 class Anchored:
-    """The anchor of a case with warnings, or why there is none. `seconds`: this case's share of the time."""
+    """The anchor of a case with warnings, or why there is none (`late`: its time was over). `columns`: those that the
+    clauses are about. `seconds`: this case's share of the time."""
 
     anchor: Anchor | None = None
+    columns: frozenset[str] = frozenset()
+    late: bool = False
     warnings: list[str] = field(default_factory=list)
     failure: str = ""
     seconds: float = 0.0
@@ -67,19 +76,25 @@ class Anchors:
         self._has_missing = np.any(predictor.table.background <= MISSING, axis=0)
         self._grids: dict[frozenset[int], Grid] = {}
 
-    def find(self, cases: Sequence[Case], late: Callable[[], bool] = lambda: False) -> list[Anchored]:
-        """The anchor of each case. The same seed gives the same anchor, whatever the other cases are.
+    def find(self, cases: Sequence[Case]) -> list[Anchored]:
+        """The anchor of each case; see `search`."""
+        found = dict(ended for ended in self.search(cases) if ended is not None)
+        return [found[at] for at in range(len(cases))]
 
-        A case that fails harms no other. Once `late()` is true, the cases that have no anchor yet fail.
+    def search(self, cases: Sequence[Case]) -> Iterator[tuple[int, Anchored] | None]:
+        """Each case's position and anchor as it is found, and None after each step on the way.
+
+        The same seed gives the same anchor, whatever the other cases are. A case that fails harms no other.
         """
-        begun = [self._begin(case) for case in cases]
-        while running := [each for each in begun if not each.ended]:
-            if late():
-                for each in running:
-                    each.failure = f"no anchor was found within its time ({each.seconds:.1f} seconds of work)"
-                break
-            self._turn(running)
-        return [self._anchored(each) for each in begun]
+        running = {at: self._begin(case) for at, case in enumerate(cases)}
+        while running:
+            self._turn(list(running.values()))
+            yield None
+            for at, each in list(running.items()):
+                each.look_at_the_clock()
+                if each.ended:
+                    del running[at]
+                    yield at, self._anchored(each)
 
     def _begin(self, case: Case) -> _Running:
         return _Running(self._grid(case.row).predicates(case.row), case, self._predictor.class_of(case.label))
@@ -121,7 +136,7 @@ class Anchors:
 
     def _anchored(self, ended: _Running) -> Anchored:
         if ended.failure:
-            return Anchored(failure=ended.failure, seconds=ended.seconds)
+            return Anchored(failure=ended.failure, late=ended.late, seconds=ended.seconds)
         case, warnings = ended.case, list[str]()
         if not ended.fault:
             found, predicates = ended.found, ended.predicates
@@ -135,7 +150,8 @@ class Anchors:
                 return Anchored(failure=str(error), seconds=ended.seconds)
             warnings.append(f"the anchor was searched by alibi itself, because our search failed: {ended.fault}")
         anchor = _anchor(self._predictor, case, found, predicates)
-        return Anchored(anchor, warnings + _warnings(anchor), seconds=ended.seconds)
+        columns = frozenset(self._predictor.table.names[predicates.columns[each]] for each in found.order)
+        return Anchored(anchor, columns, warnings=warnings + _warnings(anchor), seconds=ended.seconds)
 
 
 class _Running:
@@ -146,6 +162,7 @@ class _Running:
         self.case = case
         self.label = label
         self.failure = ""
+        self.late = False
         self.fault = ""
         self.seconds = 0.0
         self._search = Search(predicates, Numbers(case.seed), CHOICES)
@@ -163,6 +180,15 @@ class _Running:
     @property
     def found(self) -> Found:
         return self._search.found
+
+    def look_at_the_clock(self) -> None:
+        """End a search whose time is over."""
+        if self.ended:
+            return
+        if self.seconds > self.case.work_seconds:
+            self.failure = f"no anchor was found in {self.case.work_seconds:g} seconds of work"
+        elif time.monotonic() > self.case.until:
+            self.failure, self.late = "no anchor was found before the deadline", True
 
     def advance(self, answers: list[Mask]) -> None:
         """Give the search its answers, and take up what it asks next."""

@@ -9,3 +9,7 @@ class Unexplainable(Exception):
 
 class WorkerLost(Exception):
     """The worker process died or had to be killed; the text says which. Another attempt may succeed."""
+
+
+class NotAdditive(Exception):
+    """The model's graph is none that exact SHAP values are read from; the text says why. KernelSHAP serves it."""

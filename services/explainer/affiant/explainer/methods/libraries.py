@@ -2,17 +2,16 @@
 
 alibi 0.9.4 is pinned: it is the last release under the Apache License; 0.9.5 and later are under the Business
 Source License. With `alibi[shap]` but without `ray`, `import alibi` fails; ray is a cluster scheduler that we do not
-want, so an empty module stands in for it. It takes about three seconds: only worker processes import this.
+want, so an empty module stands in for it. It takes about three seconds: only worker processes import this, and only
+when alibi itself is needed.
 """
 
 from __future__ import annotations
 
 import importlib.util
-import platform
 import sys
 import types
 from importlib.machinery import ModuleSpec
-from importlib.metadata import version
 
 
 def _stand_in_for_ray() -> None:
@@ -41,11 +40,4 @@ __all__ = [
     "PartialDependence",
     "PermutationImportance",
     "TabularSampler",
-    "software",
 ]
-
-
-def software() -> dict[str, str]:
-    """What computed an explanation, by name and version: it belongs to the record."""
-    named = {name: version(name) for name in ("alibi", "shap", "numpy", "onnxruntime")}
-    return {"python": platform.python_version(), **named}

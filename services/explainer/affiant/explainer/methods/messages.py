@@ -5,7 +5,10 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, field
 
-from affiant.common.events import Anchor, ColumnImportance, Counterfactual, Effect, ModelSpec, Scalar, Shap
+from affiant.common.events import Anchor, ColumnImportance, Counterfactual, Effect, ModelSpec, Scalar, Shap, Trust
+
+LONG = 1e9
+"""Seconds that never end; infinity has no JSON."""
 
 
 class ModelFiles(Struct, frozen=True):
@@ -22,8 +25,8 @@ class Warm(Struct, frozen=True, tag="warm"):
     files: ModelFiles
 
 
-class Explain(Struct, frozen=True, tag="explain"):
-    """Explain one row: `values` in the order of `spec.columns`, `label` the decision on record.
+class Explain(Struct, frozen=True):
+    """One row to be explained: `values` in the order of `spec.columns`, `label` the decision on record.
 
     `score` is the probability of the favourable class on record, where there is one.
     """
@@ -34,6 +37,33 @@ class Explain(Struct, frozen=True, tag="explain"):
     score: float | None
     methods: list[str]
     seed: int
+
+    def batch(self) -> Batch:
+        """This row alone."""
+        return Batch(self.files, [Row(self.values, self.label, self.score, self.methods, self.seed)])
+
+
+class Row(Struct, frozen=True):
+    """One row of a batch: as in `Explain`. It is given `work_seconds` of work, and `left_seconds` until its deadline.
+
+    With `seeds` above 1 it is explained with so many seeds, to see whether they agree.
+    """
+
+    values: list[Scalar]
+    label: str | int
+    score: float | None
+    methods: list[str]
+    seed: int
+    work_seconds: float = LONG
+    left_seconds: float = LONG
+    seeds: int = 1
+
+
+class Batch(Struct, frozen=True, tag="batch"):
+    """Explain rows of one version. Each is answered by itself, as it ends, in any order."""
+
+    files: ModelFiles
+    rows: list[Row]
 
 
 class Survey(Struct, frozen=True, tag="survey"):
@@ -64,6 +94,7 @@ class Explained(Struct, frozen=True, tag="explained"):
     anchor: Anchor | None = None
     shap: Shap | None = None
     counterfactuals: list[Counterfactual] | None = None
+    trust: Trust | None = None
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -79,17 +110,29 @@ class Overview(Struct, frozen=True, tag="overview"):
 
 
 class CannotExplain(Struct, frozen=True, tag="cannot"):
-    """The row (or the version) cannot be explained, and why. The worker lives on."""
+    """The row (or the version) cannot be explained, and why; `late`: its deadline passed. The worker lives on."""
 
     reason: str
+    late: bool = False
 
 
-Request = Warm | Explain
-Reply = Ready | Warmed | Explained | CannotExplain
+class Answered(Struct, frozen=True, tag="answered"):
+    """What became of row `at` of the batch."""
+
+    at: int
+    answer: Explained | CannotExplain
+
+
+class Beat(Struct, frozen=True, tag="beat"):
+    """The worker is at work on the batch: it has come one step further."""
+
+
+Request = Warm | Batch
+Reply = Ready | Warmed | Answered | Beat | CannotExplain
 
 _encoder = msgspec.json.Encoder()
-read_request = msgspec.json.Decoder(Warm | Explain).decode
-read_reply = msgspec.json.Decoder(Ready | Warmed | Explained | CannotExplain).decode
+read_request = msgspec.json.Decoder(Warm | Batch).decode
+read_reply = msgspec.json.Decoder(Ready | Warmed | Answered | Beat | CannotExplain).decode
 
 
 def line(message: Request | Reply) -> bytes:

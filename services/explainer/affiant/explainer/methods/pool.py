@@ -7,7 +7,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 import msgspec
 import structlog
@@ -15,6 +15,9 @@ from prometheus_client import Counter
 
 from affiant.explainer.methods.errors import WorkerLost
 from affiant.explainer.methods.messages import (
+    Answered,
+    Batch,
+    Beat,
     CannotExplain,
     Explain,
     Explained,
@@ -31,6 +34,9 @@ log = structlog.get_logger(__name__)
 
 START_SECONDS = 120.0
 """For the imports: three seconds on a quiet machine with compiled bytecode, many times that on a cold or busy one."""
+
+GRACE_SECONDS = 2.0
+"""A worker gives up a row at its deadline by itself. One that does not is stuck, in a call of the model perhaps."""
 
 LINE_BYTES = 16 * 2**20
 LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")
@@ -77,12 +83,41 @@ class Worker:
         self.warm.add(files.spec.digest)
         return reply.reason if isinstance(reply, CannotExplain) else ""
 
-    async def explain(self, job: Explain, seconds: float | None = None) -> Explained | CannotExplain:
-        """The explanation, or why there is none, within `seconds` (default: the setting). Raises `WorkerLost`."""
-        reply = await self._ask(job, seconds)
-        if not isinstance(reply, Explained | CannotExplain):
-            raise WorkerLost(f"the worker answered a job with {type(reply).__name__}")
-        return reply
+    async def explain_all(self, batch: Batch, answered: Callable[[Answered], Awaitable[None]]) -> None:
+        """Have a batch explained; `answered` is called for each row as it ends.
+
+        Raises `WorkerLost`, also when the worker takes `run_seconds` for one step on the way, or has not given up a
+        row `GRACE_SECONDS` after its deadline. Rows that were not answered then have no explanation yet.
+        """
+        until = {at: time.monotonic() + row.left_seconds for at, row in enumerate(batch.rows)}
+        await self._send(batch)
+        while until:
+            left = min(until.values()) + GRACE_SECONDS - time.monotonic()
+            reply = await self._reply(min(self._run_seconds, max(left, GRACE_SECONDS)))
+            if isinstance(reply, Answered):
+                until.pop(reply.at, None)
+                await self._unless_cancelled(answered(reply))
+            elif not isinstance(reply, Beat):
+                raise await self._lost(f"it answered a batch with {type(reply).__name__}")
+        self.warm.add(batch.files.spec.digest)
+
+    async def explain(self, job: Explain) -> Explained | CannotExplain:
+        """One row alone: the explanation, or why there is none. Raises `WorkerLost`."""
+        found: list[Answered] = []
+
+        async def answered(reply: Answered) -> None:
+            found.append(reply)
+
+        await self.explain_all(job.batch(), answered)
+        return found[0].answer
+
+    async def _unless_cancelled(self, doing: Awaitable[None]) -> None:
+        try:
+            await doing
+        except BaseException:
+            # Answers that are still to come must not be taken for answers to the next question.
+            await self.stop()
+            raise
 
     async def stop(self) -> None:
         """End the process and wait until it is gone."""
@@ -108,7 +143,11 @@ class Worker:
             limit=LINE_BYTES,
         )
 
-    async def _ask(self, request: Request, seconds: float | None = None) -> Reply:
+    async def _ask(self, request: Request) -> Reply:
+        await self._send(request)
+        return await self._reply(self._run_seconds)
+
+    async def _send(self, request: Request) -> None:
         await self.start()
         process = self._process
         if process is None or process.stdin is None:
@@ -118,7 +157,6 @@ class Worker:
             await process.stdin.drain()
         except (BrokenPipeError, ConnectionResetError):
             raise await self._lost("it had died before it was asked") from None
-        return await self._reply(self._run_seconds if seconds is None else seconds)
 
     async def _reply(self, seconds: float) -> Reply:
         process = self._process

@@ -7,19 +7,25 @@ as (N, 1).
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-import onnxruntime
 
 from affiant.common.events import Decision, ModelSpec
-from affiant.explainer.methods.errors import Unexplainable
+from affiant.explainer.methods.additive import read_additive
+from affiant.explainer.methods.errors import NotAdditive, Unexplainable
+from affiant.explainer.methods.exact import ExactShap
+from affiant.explainer.methods.sessions import open_session
 from affiant.explainer.methods.table import Feed, Matrix, Table
 
 BATCH_ROWS = 20_000
-"""Rows given to the model at once: bounds the memory that one call of KernelShap takes."""
+"""Rows given to the model at once: bounds the memory that one call of KernelSHAP takes."""
+
+BACKGROUND_ROWS = 40
+"""Rows that SHAP values are held against."""
 
 
 def verified(data: bytes, digest: str, what: str) -> bytes:
@@ -39,7 +45,8 @@ class Predictor:
             raise Unexplainable(f"{spec.model} version {spec.version} makes no decision: there is nothing to explain")
         self.decision: Decision = spec.decision
         self.table = table
-        self._session = _session(model)
+        self._model = model
+        self._session = open_session(model)
         self._classes = {_key(label): index for index, label in enumerate(spec.decision.classes)}
 
     def class_of(self, label: str | int) -> int:
@@ -74,6 +81,36 @@ class Predictor:
         order = np.argsort(self.probabilities(background)[:, self.class_of(self.decision.favourable)], kind="stable")
         return background[np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)])]
 
+    units = "probability"
+    """Of `outputs`, and so of what is explained."""
+
+    def outputs(self, rows: Matrix) -> Matrix:
+        """What is explained: the probabilities (N, C)."""
+        return self.probabilities(rows)
+
+    @functools.cached_property
+    def baseline_rows(self) -> Matrix:
+        """The background rows that SHAP values are held against."""
+        return self.representatives(BACKGROUND_ROWS)
+
+    @property
+    def exact(self) -> ExactShap | None:
+        """What computes exact SHAP values, where the model's graph is a sum of terms; `not_exact` says why not."""
+        return self._exact_or_reason[0]
+
+    @property
+    def not_exact(self) -> str:
+        return self._exact_or_reason[1]
+
+    @functools.cached_property
+    def _exact_or_reason(self) -> tuple[ExactShap | None, str]:
+        output = self.decision.probability_output
+        try:
+            read = read_additive(self._model, output, self.table, self.outputs, self.table.background)
+            return ExactShap(read, self.baseline_rows), ""
+        except NotAdditive as error:
+            return None, str(error)
+
     def decide(self, row: Matrix) -> tuple[int, Matrix]:
         """Decision and probabilities (C,) of one coded row (columns,), from one run of the model."""
         outputs = [self.decision.label_output, self.decision.probability_output]
@@ -101,19 +138,6 @@ class Predictor:
             return list(self._session.run(list(outputs), feed))
         except Exception as error:  # onnxruntime's own errors have no common base but this
             raise Unexplainable(f"the model fails on these rows: {error}") from error
-
-
-def _session(model: bytes) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    # More threads spin for twice the CPU, and tree ensembles change bits between runs.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    try:
-        # From bytes: onnxruntime then refuses external data. Without fallback it does not load a bad model twice.
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
-    except Exception as error:
-        raise Unexplainable(f"onnxruntime cannot load the model: {error}") from error
 
 
 def _key(label: object) -> str:

@@ -1,78 +1,128 @@
-"""SHAP values: how much each column's value moved the probability of the decision (Lundberg, Lee 2017).
+"""SHAP values: how much each column's value moved the output that is explained (Lundberg, Lee 2017).
 
-KernelSHAP on the raw columns, in probability space (identity link), against a small fixed sample of the background.
-No column is selected away (`l1_reg`): a column that counts a little must not read as one that does not count.
+Interventional, for the raw columns, against a small fixed sample of the background; in probability space (identity
+link) unless `Shap.units` says otherwise. Two ways lead there, and `Shap.estimator` says which was gone: exactly, where
+the model is a sum of terms that can be read from its graph (`exact`), else KernelSHAP, as alibi drives it, on the model
+as a black box (`sampled`). No column is selected away (`l1_reg`): a column that counts a little must not read as one
+that does not count.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from affiant.common.events import Shap, ShapValue
-from affiant.explainer.methods.libraries import KernelShap, software
+from affiant.explainer.methods.errors import Unexplainable
+from affiant.explainer.methods.exact import ExactShap
 from affiant.explainer.methods.predictor import Predictor
+from affiant.explainer.methods.sampled import kernel_shap
 from affiant.explainer.methods.table import Matrix
+from affiant.explainer.methods.trees import Trees
 
-BACKGROUND_ROWS = 40
 COALITIONS = 512
 """Sets of columns whose worth is asked of the model: all of them up to nine columns, and then the values are exact."""
 
 
-class Levels:
-    """The values that occur in one explanation, by their rank in each column.
-
-    shap calls two values equal when `np.isclose` does, and a column that seems never to change gets 0: true of any
-    amounts below 1e-8, and of times in seconds that lie hours apart. Ranks are never close.
-    """
-
-    def __init__(self, rows: Matrix) -> None:
-        self._levels = [np.unique(column) for column in rows.T]
-
-    def ranks(self, rows: Matrix) -> Matrix:
-        """Rows (N, columns) that were given at the start, as ranks."""
-        pairs = zip(self._levels, rows.T, strict=True)
-        return np.column_stack([np.searchsorted(level, column) for level, column in pairs]).astype(np.float64)
-
-    def rows(self, ranks: Matrix) -> Matrix:
-        """The rows (N, columns) behind ranks."""
-        pairs = zip(self._levels, ranks.T.astype(np.int64), strict=True)
-        return np.column_stack([level[column] for level, column in pairs])
-
-
 def find_shap(predictor: Predictor, row: Matrix, explained: int, seed: int) -> Shap:
-    """SHAP values of class `explained` for one coded row (columns,). The same seed gives the same values."""
-    background = predictor.representatives(BACKGROUND_ROWS)
-    levels = Levels(np.vstack([background, row]))
-
-    def probability(ranks: Matrix) -> Matrix:
-        return predictor.probabilities(levels.rows(ranks))[:, [explained]]
-
-    explainer = KernelShap(probability, link="identity", feature_names=predictor.table.names, seed=seed)
-    explainer.fit(levels.ranks(background))
-    np.random.seed(seed)  # shap draws from numpy's global generator
-    raw = explainer.explain(levels.ranks(row.reshape(1, -1)), nsamples=COALITIONS, l1_reg=False, silent=True)
-    values = np.asarray(raw.shap_values[0], dtype=np.float64).reshape(-1)
-    baseline = float(np.squeeze(raw.expected_value[0]))
-    output = float(predictor.probabilities(row.reshape(1, -1))[0, explained])
-    return Shap(
-        baseline=baseline,
-        output=output,
-        values=_values(predictor, row, values),
-        additivity_error=abs(baseline + float(values.sum()) - output),
-        estimator=_estimator(len(row), len(background)),
-    )
+    """SHAP values of output `explained` for one coded row (columns,). The same seed gives the same values."""
+    found = shap_values(predictor, row.reshape(1, -1), [explained], [seed])[0]
+    if isinstance(found, Unexplainable):
+        raise found
+    return found
 
 
-def _values(predictor: Predictor, row: Matrix, values: Matrix) -> list[ShapValue]:
+def prepare(predictor: Predictor) -> None:
+    """Read the graph and compile what its values need, so that no row waits for it."""
+    shap_values(predictor, predictor.baseline_rows[:1], [0], [0])
+
+
+def shap_values(
+    predictor: Predictor, rows: Matrix, explained: Sequence[int], seeds: Sequence[int]
+) -> list[Shap | Unexplainable]:
+    """SHAP values of output `explained[n]` for each coded row n of (N, columns), `seeds[n]` being its seed.
+
+    A row's values do not depend on the others. A row on which the model fails gets the error, and harms no other.
+    """
+    if len(rows) == 0:
+        return []
+    exact = predictor.exact
+    if exact is None:
+        return _sampled(predictor, rows, explained, seeds)
+    try:
+        return _exact(predictor, exact, rows, explained)
+    except Unexplainable as error:
+        if len(rows) == 1:
+            return [error]
+        alone = (slice(at, at + 1) for at in range(len(rows)))
+        return [shap_values(predictor, rows[one], explained[one], seeds[one])[0] for one in alone]
+
+
+def _exact(
+    predictor: Predictor, exact: ExactShap, rows: Matrix, explained: Sequence[int]
+) -> list[Shap | Unexplainable]:
+    found = exact.explain(rows, np.asarray(explained, dtype=np.int64))
+    # What is said of the output is what the model itself says, so that a sum read wrongly would show as an error.
+    said = predictor.outputs(rows)[np.arange(len(rows)), explained] if exact.behind_link else found.outputs
+    units = predictor.units if exact.behind_link else _score_units(exact)
+    estimator = _exact_estimator(exact, len(predictor.baseline_rows))
     return [
-        ShapValue(column=coding.column.name, value=coding.value(code), shap=float(value))
-        for coding, code, value in zip(predictor.table.codings, row, values, strict=True)
+        _shap(predictor, rows[at], float(found.baselines[at]), float(said[at]), found.values[at], estimator, units)
+        for at in range(len(rows))
     ]
 
 
-def _estimator(columns: int, background: int) -> str:
-    coalitions = min(COALITIONS, 2**columns - 2)
-    return (
-        f"KernelShap (alibi {software()['alibi']}), identity link, {coalitions} of {2**columns - 2} coalitions, "
-        f"{background} background rows evenly spaced by score"
+def _sampled(
+    predictor: Predictor, rows: Matrix, explained: Sequence[int], seeds: Sequence[int]
+) -> list[Shap | Unexplainable]:
+    background = predictor.baseline_rows
+    found = kernel_shap(predictor.outputs, background, rows, np.asarray(explained, dtype=np.int64), seeds, COALITIONS)
+    estimator = _kernel_estimator(rows.shape[1], len(background), predictor.not_exact)
+    return [
+        answer
+        if isinstance(answer, Unexplainable)
+        else _shap(predictor, row, answer[0], answer[1], answer[2], estimator, predictor.units)
+        for row, answer in zip(rows, found, strict=True)
+    ]
+
+
+def _shap(
+    predictor: Predictor, row: Matrix, baseline: float, output: float, values: Matrix, estimator: str, units: str
+) -> Shap | Unexplainable:
+    if not (np.isfinite(values).all() and np.isfinite([baseline, output]).all()):
+        return Unexplainable("the model gives this row, or one mixed from it and the background, no finite output")
+    named = [
+        ShapValue(column=coding.column.name, value=coding.value(code), shap=float(value))
+        for coding, code, value in zip(predictor.table.codings, row, values, strict=True)
+    ]
+    return Shap(
+        baseline=baseline,
+        output=output,
+        values=named,
+        additivity_error=abs(baseline + float(values.sum()) - output),
+        estimator=estimator,
+        units=units,
     )
+
+
+def _score_units(exact: ExactShap) -> str:
+    return "log-odds" if exact.model.link == "logistic" else f"score before the {exact.model.link}"
+
+
+def _exact_estimator(exact: ExactShap, background: int) -> str:
+    what = "trees" if isinstance(exact.model.terms, Trees) else "linear model"
+    space = "" if exact.behind_link else f", of the {_score_units(exact)}: too many columns for probabilities"
+    return f"exact interventional SHAP of the {what} in the ONNX graph{space}, {_against(background)}"
+
+
+def _kernel_estimator(columns: int, background: int, why: str) -> str:
+    every = 2**columns - 2
+    asked = f"{min(COALITIONS, every)} of {every if columns <= 30 else f'2^{columns}'} coalitions"
+    return (
+        f"KernelSHAP (coalitions of shap 0.43), identity link, {asked}, {_against(background)}; no exact values: {why}"
+    )
+
+
+def _against(background: int) -> str:
+    return f"{background} background rows evenly spaced by score"

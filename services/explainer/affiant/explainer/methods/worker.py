@@ -16,8 +16,8 @@ import resource
 import signal
 import sys
 import time
-import traceback
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from affiant.explainer.methods.errors import Unexplainable
@@ -37,34 +37,47 @@ def main() -> None:
     _quiet()
     started = time.perf_counter()
     # Here and not above: what the imports print must not reach the pipe.
-    from affiant.explainer.methods import explain, libraries
+    from affiant.explainer.methods import explain, software
 
     explainer = explain.Explainer()
     _limit_memory(memory_mib)
-    _send(replies, Ready(libraries.software(), time.perf_counter() - started))
+    _send(replies, Ready(software.software(), time.perf_counter() - started))
     for request in sys.stdin.buffer:
-        # A C thread that ends the process even while Python does not get to run.
-        faulthandler.dump_traceback_later(hard_limit, exit=True)
-        _send(replies, _answer(explainer, read_request(request)))
+        for reply in _watched(_answers(explainer, read_request(request)), hard_limit):
+            _send(replies, reply)
+
+
+def _watched(answers: Iterator[Reply], hard_limit: float) -> Iterator[Reply]:
+    """The answers, each given `hard_limit` seconds.
+
+    A C thread ends the process then, even while Python does not get to run.
+    """
+    try:
+        while True:
+            faulthandler.dump_traceback_later(hard_limit, exit=True)
+            reply = next(answers, None)
+            faulthandler.cancel_dump_traceback_later()
+            if reply is None:
+                return
+            yield reply
+    finally:
         faulthandler.cancel_dump_traceback_later()
 
 
-def _answer(explainer: Explainer, request: Request) -> Reply:
+def _answers(explainer: Explainer, request: Request) -> Iterator[Reply]:
+    if isinstance(request, Warm):
+        yield _warmed(explainer, request)
+    else:
+        yield from explainer.explain_all(request)
+
+
+def _warmed(explainer: Explainer, request: Warm) -> Reply:
     started = time.perf_counter()
     try:
-        if isinstance(request, Warm):
-            explainer.warm(request.files)
-            return Warmed(time.perf_counter() - started)
-        return explainer.explain(request)
+        explainer.warm(request.files)
     except Unexplainable as error:
         return CannotExplain(str(error))
-    except MemoryError:
-        # What is left of this process cannot be trusted; the service sees it end and starts another.
-        raise
-    except Exception as error:
-        # alibi's and numpy's own errors. With the row's seed they would come again, so another attempt is no use.
-        traceback.print_exc(file=sys.stderr)
-        return CannotExplain(f"the method failed on this row: {type(error).__name__}: {error}")
+    return Warmed(time.perf_counter() - started)
 
 
 def _send(replies: BinaryIO, reply: Reply) -> None:
