@@ -9,6 +9,7 @@ from affiant.common import bus, ids, wire
 from affiant.common.events import (
     Column,
     Decision,
+    Event,
     ExplanationFailed,
     ModelRegistered,
     ModelSpec,
@@ -99,13 +100,14 @@ def explanation_failed(prediction_id: str, row: int = 0) -> ExplanationFailed:
     )
 
 
-def arrival(event: PredictionLogged | PredictionExplained | ExplanationFailed | ModelRegistered, **at: int) -> Arrival:
+def arrival(event: Event, **at: int) -> Arrival:
     """The message that the event's owner would send, as it arrives."""
     message = wire.encode(event, owner=event.owner, id=getattr(event, "prediction_id", "") if _own_id(event) else "")
     durable = {
         "modelserver": bus.AUDITOR_PREDICTIONS,
         "explainer": bus.AUDITOR_EXPLANATIONS,
         "registry": bus.AUDITOR_MODELS,
+        "auditor": bus.AUDITOR_OWN,
     }[event.owner]
     return raw(message.subject, message.body, message.headers, durable, **at)
 

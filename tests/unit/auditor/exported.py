@@ -11,7 +11,9 @@ from typing import Any
 import httpx
 from fastapi import APIRouter
 
+from affiant.auditor.actions.erase import Eraser
 from affiant.auditor.actions.publish import Shelf
+from affiant.auditor.api.erasure import make_erasure
 from affiant.auditor.api.log import make_log_api
 from affiant.cli.exporting import LogExport, Range
 from affiant.common import auth, http
@@ -30,7 +32,12 @@ def served(auditor: Auditor) -> APIRouter:
     """Every route that is served beside the look-ups."""
     api = APIRouter()
     api.include_router(make_log_api(Shelf(auditor.lookup), auditor.prover))
+    api.include_router(make_erasure(eraser(auditor)))
     return api
+
+
+def eraser(auditor: Auditor) -> Eraser:
+    return Eraser(auditor.lookup, auditor.writer, auditor.settings)
 
 
 class Door:
@@ -78,7 +85,6 @@ async def recorded(auditor: Auditor, count: int, missing: tuple[int, ...] = ()) 
 
 def export(door: Door, auditor: Auditor, folder: Path, first: int = 0, last: int | None = None) -> Path:
     """`affiant export log`."""
-    note = door.ask("auditor", "GET", "/checkpoint").text
     services: Any = door
-    LogExport(services, folder, Range(first, last), lambda _done, _of: None).run(note, auditor.signing.verifier_key)
+    LogExport(services, folder, Range(first, last), lambda _done, _of: None).run(auditor.signing.verifier_key)
     return folder

@@ -18,8 +18,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
-
 from affiant.cli.services import Services
 from affiant.common.errors import Conflict, Problem
 from affiant.verify.program import WIDTH, Note, Unreadable, read_note, tile_path
@@ -69,16 +67,36 @@ class LogExport:
         self._progress = progress
         self._fetched = 0
 
-    def run(self, note: str, key: str) -> Exported:
-        """Fetch what is missing up to the checkpoint `note`. Raises `Problem`; what was fetched stays."""
-        signed = _read(note)
-        first, last = self._wanted.within(signed.size)
+    def run(self, key: str) -> Exported:
+        """Fetch what is missing up to the newest checkpoint. Raises `Problem`; what was fetched stays."""
+        signed, note, first, last = self._up_to_now()
         self._prepare(signed)
         self._fetch_all(signed.size, first, last)
+        # What was erased while the payloads were fetched is told by entries that came after this checkpoint.
+        while max(statements := self._erasures(first, last), default=0) >= signed.size:
+            signed, note, first, last = self._up_to_now()
+            self._fetch_all(signed.size, first, last)
+        self._write_entries([one for one in statements if not first <= one < last], signed.size)
         self._write("export.json", self._manifest(signed, first, last))
         self._write("log.vkey", f"{key}\n".encode())
         self._write("checkpoint", note.encode())
         return Exported(signed.origin, signed.size, first, last, self._fetched)
+
+    def _up_to_now(self) -> tuple[Note, str, int, int]:
+        note = self._services.ask("auditor", "GET", "/checkpoint").text
+        signed = _read(note)
+        return signed, note, *self._wanted.within(signed.size)
+
+    def _erasures(self, first: int, last: int) -> list[int]:
+        found = self._services.get("auditor", "/v1/erasures/entries", low=first, high=last)
+        return [int(one) for one in found["entries"]]
+
+    def _write_entries(self, indexes: list[int], size: int) -> None:
+        """The erasures that this part of the log does not hold itself, each with its proof."""
+        (self._folder / "entries.jsonl").unlink(missing_ok=True)
+        if indexes:
+            lines = [self._services.get("auditor", f"/entries/{index}", size=size) for index in indexes]
+            self._write("entries.jsonl", "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def _prepare(self, signed: Note) -> None:
         """The folder is new, or holds an export of the same log and range."""
@@ -179,9 +197,3 @@ def _forget_narrower(path: Path) -> None:
         if other != path and other.name.isdigit() and int(other.name) < int(path.name):
             with suppress(FileNotFoundError):
                 other.unlink()
-
-
-def newest_checkpoint(services: Services) -> str:
-    """The log's newest checkpoint as the auditor serves it. Raises `Problem`."""
-    answer: httpx.Response = services.ask("auditor", "GET", "/checkpoint")
-    return answer.text

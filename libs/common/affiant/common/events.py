@@ -26,10 +26,12 @@ from affiant.common.parts import (
     Counterfactual as Counterfactual,
     Decision as Decision,
     Effect as Effect,
+    ErasedEntry as ErasedEntry,
     ExplainMethod as ExplainMethod,
     ExplainPolicy as ExplainPolicy,
     ModelSpec as ModelSpec,
     Part as Part,
+    PayloadRead as PayloadRead,
     Policy as Policy,
     Scalar as Scalar,
     Shap as Shap,
@@ -422,6 +424,81 @@ class MetricBreached(Event, frozen=True, kw_only=True):
     group: str = ""
 
 
+class PayloadErased(Event, frozen=True, kw_only=True):
+    """The payloads of these entries of the log, and their salts, are gone for good; the entries and every proof stay.
+
+    `rule` says whether a person asked for it or a retention class came to its end. Whoever keeps copies of these
+    predictions should erase them too.
+    """
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "payload_erased"
+
+    entries: list[ErasedEntry]
+    rule: Literal["request", "retention"]
+    reason: str
+    by: str
+    erased_at: str
+
+
+class LegalHoldSet(Event, frozen=True, kw_only=True):
+    """From now on no payload is erased that this hold covers: all, those of a model, of a subject, or a prediction.
+
+    `value` is the model or the prediction; a subject is named in the auditor's store alone, which can forget.
+    `since` (inclusive) and `until` bound when the request came in; empty for no bound.
+    """
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "legal_hold_set"
+
+    hold_id: str
+    scope: Literal["all", "model", "subject", "prediction"]
+    reason: str
+    by: str
+    set_at: str
+    value: str = ""
+    since: str = ""
+    until: str = ""
+
+
+class LegalHoldLifted(Event, frozen=True, kw_only=True):
+    """This hold forbids nothing any more."""
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "legal_hold_lifted"
+
+    hold_id: str
+    reason: str
+    by: str
+    lifted_at: str
+
+
+class RetentionSet(Event, frozen=True, kw_only=True):
+    """Payloads of a model, or of versions with a tag (`key=value`), are kept for so many days from now on.
+
+    `days` is 0 where they are kept for ever, and absent where the class was removed.
+    """
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "retention_set"
+
+    kind: Literal["model", "tag"]
+    value: str
+    reason: str
+    by: str
+    set_at: str
+    days: int | None = None
+
+
+class PayloadsRead(Event, frozen=True, kw_only=True):
+    """People and systems were shown payloads through the auditor. Those of about a second travel together."""
+
+    owner: ClassVar[str] = "auditor"
+    name: ClassVar[str] = "payloads_read"
+
+    reads: list[PayloadRead]
+
+
 EVENTS: tuple[type[Event], ...] = (
     ModelRegistered,
     ModelPackaged,
@@ -442,6 +519,11 @@ EVENTS: tuple[type[Event], ...] = (
     OutcomeRecorded,
     DecisionOverridden,
     MetricBreached,
+    PayloadErased,
+    LegalHoldSet,
+    LegalHoldLifted,
+    RetentionSet,
+    PayloadsRead,
 )
 
 OUTSIDE = "outside"

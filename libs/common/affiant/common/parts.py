@@ -245,3 +245,27 @@ class Effect(Part, frozen=True, kw_only=True):
     kind: Literal["ale", "partial_dependence"]
     points: list[Scalar]
     values: list[float]
+
+
+class ErasedEntry(Part, frozen=True, kw_only=True):
+    """An entry of the log whose payload was erased. Of a prediction also what it was known and numbered by, so that its
+    number does not look like a gap: `replica` is `outside:<name>` for one of another system.
+    """
+
+    index: int
+    prediction_id: str = ""
+    model: str = ""
+    replica: str = ""
+    epoch: int = 0
+    sequence: int = 0
+
+
+class PayloadRead(Part, frozen=True, kw_only=True):
+    """Somebody was shown a payload: of one prediction, or of the entries `first` to below `last` of the log."""
+
+    by: str
+    at: str
+    how: str
+    prediction_id: str = ""
+    first: int = 0
+    last: int = 0

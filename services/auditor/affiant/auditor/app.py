@@ -15,6 +15,7 @@ from faststream.nats import NatsRouter
 from affiant.auditor.actions.checkpoints import Checkpoints
 from affiant.auditor.actions.columns import FOLDER, Columns
 from affiant.auditor.actions.depositions import Depositions
+from affiant.auditor.actions.erase import Eraser
 from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.leadership import Leadership
 from affiant.auditor.actions.look import Lookup
@@ -25,6 +26,7 @@ from affiant.auditor.actions.rebuild import Rebuilder
 from affiant.auditor.actions.relay import Relay
 from affiant.auditor.actions.watch import Watch
 from affiant.auditor.actions.writer import Writer
+from affiant.auditor.api.erasure import make_erasure
 from affiant.auditor.api.log import make_log_api
 from affiant.auditor.api.routes import make_api
 from affiant.auditor.api.testimony import make_testimony
@@ -50,6 +52,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     signing = Checkpoints(writer, settings, relay.wake)
     watch = Watch(lookup, writer, measure, settings, relay.wake)
     depositions = Depositions(lookup)
+    eraser = Eraser(lookup, writer, settings, columns, relay.wake)
 
     leadership = Leadership(writer, signing)
 
@@ -59,7 +62,8 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
             runtime.nats, runtime.js, writer.record, batch=settings.batch_events, linger=settings.linger_seconds
         )
         intakes[:] = [intake]
-        return [intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)]
+        work = [intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)]
+        return [*work, eraser.run()]
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
@@ -88,7 +92,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     prover = Prover(lookup, signing)
     api = APIRouter()
     more = make_testimony(depositions), make_upkeep(Rebuilder(writer)), make_log_api(Shelf(lookup), prover)
-    for router in (make_api(lookup, prover, measure, Inspector(lookup, signing)), *more):
+    for router in (make_api(lookup, prover, measure, Inspector(lookup, signing)), *more, make_erasure(eraser)):
         api.include_router(router)
     return Service("auditor", settings, NatsRouter(), api, lifespan, ready, state)
 

@@ -14,6 +14,8 @@ class AuditorSettings(ServiceSettings, frozen=True, kw_only=True):
     empty: nowhere. `gap_grace_seconds` is how late an event may come before its absence is published.
     `database_url` is where the record is kept: `postgresql://user@host/name`; empty: an SQLite file in `data_dir`. The
     password is in `database_password_file`, or in a pass file of libpq's.
+    `retention_days` is how long payloads are kept of models that have no retention class of their own, 0 for ever; what
+    has come to its end is erased every `retention_interval_seconds`.
     `fairness_window_rows` decisions per model are watched, groups of at least `fairness_group_rows` compared.
     """
 
@@ -28,5 +30,7 @@ class AuditorSettings(ServiceSettings, frozen=True, kw_only=True):
     checkpoint_interval_seconds: float = 5.0
     watch_interval_seconds: float = 15.0
     gap_grace_seconds: float = 30.0
+    retention_days: int = 0
+    retention_interval_seconds: float = 3_600.0
     fairness_window_rows: int = 1_000
     fairness_group_rows: int = 30

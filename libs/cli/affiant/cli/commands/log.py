@@ -10,7 +10,6 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from affiant.cli import exporting
 from affiant.cli.commands.groups import export
 from affiant.cli.exporting import LogExport, Range
 from affiant.cli.session import Session, command
@@ -41,9 +40,8 @@ def export_log(
 
     The folder has the layout of C2SP tlog-tiles. Called again it goes on where it was, or adds what is new.
     """
-    note = exporting.newest_checkpoint(session.services)
     with _progress(session, "exported") as told:
-        found = LogExport(session.services, out, Range(first, last), told).run(note, _own_key(session))
+        found = LogExport(session.services, out, Range(first, last), told).run(_own_key(session))
     many = found.last - found.first
     session.show(
         {"folder": str(out), "origin": found.origin, "size": found.size, "first": found.first, "last": found.last},

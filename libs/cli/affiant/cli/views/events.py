@@ -91,6 +91,10 @@ def _most(event: events.ModelExplained) -> str:
     return max(event.importance, key=lambda one: one.importance).column if event.importance else "nothing"
 
 
+def _forever(days: int | None) -> str:
+    return "the class is gone" if days is None else f"kept for {days} days" if days else "kept for ever"
+
+
 _SAID: dict[type[Event], Callable[[Any], str]] = {
     events.ModelRegistered: lambda e: f"{_version(e)} by {e.spec.author}",
     events.ModelPackaged: lambda e: f"{_version(e)} by {e.by} as {e.image}",
@@ -115,4 +119,9 @@ _SAID: dict[type[Event], Callable[[Any], str]] = {
     ),
     events.GapFound: lambda e: f"{e.model} replica {e.replica}: missing {', '.join(f'{a}–{b}' for a, b in e.missing)}",
     events.MetricBreached: lambda e: f"{e.model} {e.metric} = {e.value:g}, allowed {e.lower:g} to {e.upper:g}",
+    events.PayloadErased: lambda e: f"{len(e.entries)} payloads erased by {e.by} ({e.rule}): {e.reason}",
+    events.LegalHoldSet: lambda e: f"{e.scope} {e.value}".rstrip() + f" held by {e.by}: {e.reason}",
+    events.LegalHoldLifted: lambda e: f"{e.hold_id} lifted by {e.by}: {e.reason}",
+    events.RetentionSet: lambda e: f"{e.kind} {e.value}: {_forever(e.days)}, says {e.by}: {e.reason}",
+    events.PayloadsRead: lambda e: f"{len(e.reads)} payloads, by {', '.join(sorted({one.by for one in e.reads}))}",
 }

@@ -103,7 +103,7 @@ def _tile(connection: Connection, low: int, high: int, signed: checkpoints.Signe
     stored = {entry.idx: entry for entry in entries.between(connection, low, high)}
     try:
         hashes = entries.tile(connection, 0, low // tiles.TILE_WIDTH)
-        damage = _of_entries(stored, hashes, low, high)
+        damage = _of_entries(stored, hashes, low, high, sworn.erased(connection, low, high))
         if signed is not None and low < signed.size and not sworn.leads(reader(connection), low, signed):
             why = f"do not lead to the root signed over {signed.size} entries"
             damage.append(Damage(low, f"the hashes of entries {low} to {high - 1} {why}"))
@@ -112,12 +112,12 @@ def _tile(connection: Connection, low: int, high: int, signed: checkpoints.Signe
     return [*damage, *_of_tables(connection, stored, low, high)]
 
 
-def _of_entries(stored: dict[int, entries.Entry], hashes: bytes, low: int, high: int) -> list[Damage]:
+def _of_entries(stored: dict[int, entries.Entry], hashes: bytes, low: int, high: int, erased: set[int]) -> list[Damage]:
     damage = []
     for index in range(low, high):
-        at = (index - low) * HASH_BYTES
+        expected = hashes[(index - low) * HASH_BYTES :][:HASH_BYTES]
         entry = stored.get(index)
-        why = sworn.REMOVED if entry is None else sworn.objection(entry, hashes[at : at + HASH_BYTES])
+        why = sworn.objection(entry, expected, is_erased=index in erased) if entry else sworn.REMOVED
         if why:
             damage.append(_of(index, why))
     return damage

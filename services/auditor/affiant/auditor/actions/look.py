@@ -19,6 +19,7 @@ from affiant.auditor.actions.project import decode
 from affiant.auditor.domain.rows import utc
 from affiant.auditor.domain.views import (
     Completeness,
+    ErasedLine,
     EventLine,
     History,
     Lifecycle,
@@ -29,22 +30,26 @@ from affiant.auditor.domain.views import (
 )
 from affiant.auditor.log import proofs, tiles
 from affiant.auditor.segments.questions import Engine, Snapshot, Wanted
-from affiant.auditor.store import entries, facts, holes, queries, testimony
+from affiant.auditor.store import entries, erasures, facts, holes, projections, queries, testimony
 from affiant.auditor.store.database import Connection, Database, StoreAway
 from affiant.common.errors import NotFound, Problem, Refused, Unavailable
-from affiant.common.events import PredictionLogged
+from affiant.common.events import BY_TYPE, PayloadErased, PredictionLogged
 
 T = TypeVar("T")
 
 
 class Found(NamedTuple):
-    """A prediction's entry, its explanations, the lineage of its version, its outcomes and overrides."""
+    """A prediction's entry, its explanations, the lineage of its version, its outcomes and overrides.
+
+    `erased` says by what its payload was erased.
+    """
 
     entry: entries.Entry
     explanations: list[EventLine]
     lineage: list[EventLine]
     outcomes: list[EventLine]
     overrides: list[EventLine]
+    erased: ErasedLine | None = None
 
 
 class Lookup:
@@ -168,20 +173,32 @@ def _prediction(connection: Connection, prediction_id: str) -> Found:
         _refuse_with_holes(connection)
     else:
         sworn.check(connection, entry)
-    event = decode(entry) if entry else None
-    if entry is None or not isinstance(event, PredictionLogged):
+    if entry is None or BY_TYPE.get(entry.type) is not PredictionLogged:
         raise NotFound(f"no prediction {prediction_id} is on record", hint="GET /v1/predictions lists them")
-    if not holes.projected(connection, "predictions", entry.idx, entry.idx + 1):
+    made = projections.made_by(connection, entry.idx)
+    if made is None:
         raise sworn.altered(entry.idx, "its row in the table of predictions was removed")
+    model, version = made
     explained = _lines(connection, queries.explanations(connection, prediction_id))
-    told = _lines(connection, queries.lifecycle(connection, event.model))
+    told = _lines(connection, queries.lifecycle(connection, model))
     return Found(
         entry,
         explained,
-        [line for line in told if line.event and line.event.get("version") == event.version],
-        _lines(connection, testimony.of(connection, "outcomes", prediction_id, event.model)),
-        _lines(connection, testimony.of(connection, "overrides", prediction_id, event.model)),
+        [line for line in told if line.event and line.event.get("version") == (version or None)],
+        _lines(connection, testimony.of(connection, "outcomes", prediction_id, model)),
+        _lines(connection, testimony.of(connection, "overrides", prediction_id, model)),
+        _erased(connection, entry) if entry.body is None else None,
     )
+
+
+def _erased(connection: Connection, entry: entries.Entry) -> ErasedLine | None:
+    """By what an entry was erased; that it was has been checked."""
+    statement = erasures.statement_of(connection, entry.idx)
+    for one in entries.of(connection, [] if statement is None else [statement]):
+        event = decode(one)
+        if isinstance(event, PayloadErased):
+            return ErasedLine(one.idx, event.rule, event.reason, event.by, event.erased_at)
+    return None
 
 
 def _refuse_with_holes(connection: Connection) -> None:

@@ -6,10 +6,11 @@ import base64
 
 import structlog
 
+from affiant.auditor.actions import sworn
 from affiant.auditor.actions.checkpoints import Checkpoints, reader
 from affiant.auditor.actions.look import Lookup, data_of
 from affiant.auditor.actions.sworn import ADVICE, altered, leaf_of
-from affiant.auditor.domain.views import ConsistencyProof, PredictionView, Proof
+from affiant.auditor.domain.views import ConsistencyProof, EntryProof, PredictionView, Proof
 from affiant.auditor.log import proofs
 from affiant.auditor.log.hashing import leaf_hash
 from affiant.auditor.store import checkpoints, entries, facts
@@ -49,11 +50,16 @@ class Prover:
             outcomes=found.outcomes,
             overrides=found.overrides,
             proof=await self._prove(entry),
+            erased=found.erased,
         )
 
     async def proof(self, prediction_id: str) -> Proof:
         """The inclusion proof of a prediction."""
         return await self._prove((await self._lookup.prediction(prediction_id)).entry)
+
+    async def entry(self, index: int, size: int) -> EntryProof:
+        """One entry of the log with its proof in the log of `size` entries. Raises `NotFound`; altered ones too."""
+        return await self._lookup.ask(lambda connection: _entry(connection, index, size))
 
     async def consistency(self, first: int, second: int | None) -> ConsistencyProof:
         """The proof that the log of `first` entries is the beginning of that of `second`; of all, where none is given.
@@ -99,6 +105,22 @@ class Prover:
             salt=None if entry.salt is None else entry.salt.hex(),
             payload=None if entry.body is None else base64.b64encode(entry.body).decode(),
         )
+
+
+def _entry(connection: Connection, index: int, size: int) -> EntryProof:
+    if not 0 <= index < size <= facts.number(connection, facts.SIZE):
+        raise NotFound(f"a log of {size} entries has no entry {index}")
+    for entry in entries.of(connection, [index]):
+        sworn.check(connection, entry)
+        return EntryProof(
+            index=index,
+            size=size,
+            leaf=leaf_of(entry).decode(),
+            salt=None if entry.salt is None else entry.salt.hex(),
+            body=None if entry.body is None else base64.b64encode(entry.body).decode(),
+            proof=[step.hex() for step in proofs.inclusion(index, size, reader(connection))],
+        )
+    raise altered(index, sworn.REMOVED)
 
 
 def _consistency(connection: Connection, first: int, second: int | None) -> ConsistencyProof:

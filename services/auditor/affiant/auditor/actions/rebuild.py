@@ -74,10 +74,11 @@ def _sworn_to(connection: Connection, size: int) -> Iterator[Entry]:
     for low in range(0, size, AT_ONCE):
         high = min(low + AT_ONCE, size)
         found = {entry.idx: entry for entry in entries.between(connection, low, high)}
+        erased = sworn.erased(connection, low, high)
         for index in range(low, high):
             if index not in found:
                 raise sworn.altered(index, sworn.REMOVED)
-            if why := sworn.objection(found[index], node(0, index)):
+            if why := sworn.objection(found[index], node(0, index), is_erased=index in erased):
                 raise sworn.altered(index, why)
             yield found[index]
 

@@ -15,9 +15,10 @@ from affiant.auditor.domain.arrival import Arrival, Fault, Identity, Statement, 
 from affiant.auditor.domain.leaf import SALT_BYTES, Leaf, canonical, payload_hash
 from affiant.auditor.log import tiles
 from affiant.auditor.log.hashing import leaf_hash
-from affiant.auditor.store import entries, facts
+from affiant.auditor.store import entries, facts, outbox
 from affiant.auditor.store.database import Connection, Database, StoreAway
-from affiant.common import ids
+from affiant.common import bus, ids, wire
+from affiant.common.events import Event
 
 log = structlog.get_logger(__name__)
 
@@ -86,6 +87,19 @@ def _write(connection: Connection, statements: Sequence[Statement], faults: list
     if doubled:
         facts.put(connection, facts.DOUBLED, facts.number(connection, facts.DOUBLED) + doubled)
     return Outcome(len(rows), doubled, all_faults)
+
+
+def state(connection: Connection, event: Event, now: str) -> int:
+    """Make an event of the auditor's own an entry of the log, and have it published: in the transaction of what it
+    tells of, so that there is never the one without the other. Returns its place.
+    """
+    message = wire.encode(event, owner="auditor", time=now)
+    own = bus.AUDITOR_OWN
+    statements, faults = understand([Arrival(message.subject, message.body, message.headers, own.name, own.stream, 0)])
+    place = facts.number(connection, facts.SIZE)
+    _write(connection, statements, faults, now)
+    outbox.put(connection, message)
+    return place
 
 
 def _sort(connection: Connection, statements: Sequence[Statement]) -> tuple[list[Statement], int, list[Fault]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import structlog
 
 from affiant.auditor.actions.checkpoints import reader
+from affiant.auditor.actions.project import decode
 from affiant.auditor.domain.leaf import Leaf, canonical, payload_hash
 from affiant.auditor.log import proofs, tiles
 from affiant.auditor.log.hashing import leaf_hash
-from affiant.auditor.store import checkpoints
+from affiant.auditor.store import checkpoints, entries, erasures
 from affiant.auditor.store.database import Connection
 from affiant.auditor.store.entries import Entry
 from affiant.common.errors import Problem
+from affiant.common.events import PayloadErased
 
 log = structlog.get_logger(__name__)
 
@@ -40,16 +42,30 @@ def leaf_of(entry: Entry) -> bytes:
     )
 
 
-def objection(entry: Entry, sworn: bytes) -> str:
+def objection(entry: Entry, sworn: bytes, *, is_erased: bool = False) -> str:
     """Why the entry is not the one whose leaf hash is `sworn`; empty where it is."""
-    # Nothing of this version erases a payload, so one that is not there was taken away.
     if entry.body is None or entry.salt is None:
-        return "its payload was removed"
-    if payload_hash(entry.salt, entry.body) != entry.payload_hash:
+        if not is_erased:
+            return "its payload was removed, and no entry of the log says that it was erased"
+    elif payload_hash(entry.salt, entry.body) != entry.payload_hash:
         return "the stored payload is not the one that was sworn to"
     if leaf_hash(leaf_of(entry)) != sworn:
         return "its leaf is not the one in the tree"
     return ""
+
+
+def erased(connection: Connection, low: int, high: int) -> set[int]:
+    """The entries from `low` to below `high` that were erased, by the word of entries that are what they should be."""
+    by_statement: dict[int, set[int]] = {}
+    for index, statement in erasures.between(connection, low, high).items():
+        by_statement.setdefault(statement, set()).add(index)
+    found: set[int] = set()
+    node = reader(connection)
+    for entry in entries.of(connection, sorted(by_statement)):
+        event = None if objection(entry, node(0, entry.idx)) else decode(entry)
+        if isinstance(event, PayloadErased):
+            found |= by_statement[entry.idx] & {line.index for line in event.entries}
+    return found
 
 
 def leads(node: tiles.ReadNode, index: int, signed: checkpoints.Signed) -> bool:
@@ -65,7 +81,8 @@ def check(connection: Connection, entry: Entry) -> None:
     """
     node, signed = reader(connection), checkpoints.last(connection)
     try:
-        why = objection(entry, node(0, entry.idx))
+        is_erased = entry.body is None and entry.idx in erased(connection, entry.idx, entry.idx + 1)
+        why = objection(entry, node(0, entry.idx), is_erased=is_erased)
         if not why and signed is not None and entry.idx < signed.size and not leads(node, entry.idx, signed):
             why = f"the tree does not lead from it to the root signed over {signed.size} entries"
     except (LookupError, tiles.Torn) as error:

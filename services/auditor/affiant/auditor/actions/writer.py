@@ -48,6 +48,10 @@ class Writer:
         """Run `work` after what is being written now, reading only. Raises `StoreAway`."""
         return await self._run(lambda: self._read(work))
 
+    async def scrub(self) -> bool:
+        """`Database.scrub`."""
+        return await self._run(self._database.scrub)
+
     def close(self) -> None:
         """Wait for what is being written, then close the store."""
         self._thread.shutdown(wait=True)

@@ -11,6 +11,7 @@ from fastapi.responses import PlainTextResponse, Response
 
 from affiant.auditor.actions.prove import Prover
 from affiant.auditor.actions.publish import Shelf
+from affiant.auditor.domain import views
 from affiant.common.auth import ROLES, needs
 
 IMMUTABLE = "private, max-age=31536000, immutable"
@@ -43,6 +44,11 @@ def make_log_api(shelf: Shelf, prover: Prover) -> APIRouter:
     async def tile(level: int, path: str) -> Response:
         """The hashes of a tile."""
         return Response(await shelf.tile(level, path), media_type=BYTES, headers={"Cache-Control": IMMUTABLE})
+
+    @api.get("/entries/{index}", dependencies=[Depends(needs("auditor"))])
+    async def entry(index: int, size: Annotated[int, Query(ge=1)]) -> views.EntryProof:
+        """One entry with its proof in the log of `size` entries."""
+        return await prover.entry(index, size)
 
     @api.get("/payload/{path:path}", response_class=Response, dependencies=[Depends(needs("auditor"))])
     async def payloads(

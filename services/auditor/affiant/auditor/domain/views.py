@@ -68,6 +68,21 @@ class Proof:
 
 
 @dataclass(frozen=True)
+class EntryProof:
+    """One entry as a line of `entries.jsonl` (docs/verify.md): `proof` leads to the root over `size` entries.
+
+    `salt` and `proof` in hex, `body` in base64; salt and body null once erased.
+    """
+
+    index: int
+    size: int
+    leaf: str
+    salt: str | None
+    body: str | None
+    proof: list[str]
+
+
+@dataclass(frozen=True)
 class ConsistencyProof:
     """That the log of `first` entries is the beginning of that of `second` (RFC 9162 section 2.1.4): `proof` in hex."""
 
@@ -92,10 +107,22 @@ class EventLine:
 
 
 @dataclass(frozen=True)
+class ErasedLine:
+    """By what a payload was erased: the entry of the log that says so, `rule` `request` or `retention`."""
+
+    index: int
+    rule: str
+    reason: str
+    by: str
+    erased_at: str
+
+
+@dataclass(frozen=True)
 class PredictionView:
     """Everything known of one prediction. `lineage`: what happened to the version that answered, oldest first.
 
-    `outcomes` and `overrides` by row, oldest first: the last one of a row is the one that holds.
+    `outcomes` and `overrides` by row, oldest first: the last one of a row is the one that holds. `record` is null once
+    it was erased; `erased` says by what then.
     """
 
     record: dict[str, Any] | None
@@ -109,6 +136,7 @@ class PredictionView:
     outcomes: list[EventLine]
     overrides: list[EventLine]
     proof: Proof
+    erased: ErasedLine | None = None
 
 
 @dataclass(frozen=True)
@@ -319,3 +347,86 @@ class Integrity:
     root: str
     advice: str
     damage: list[Damage]
+
+
+@dataclass(frozen=True)
+class Erasure:
+    """What was erased, or with `dry_run` would be. `predictions` are the first thousand of `count`; `entries` counts
+    those of the log: predictions, their explanations, outcomes and overrides. `statements` are the entries that say so;
+    `pending` says what still holds copies, in words.
+    """
+
+    dry_run: bool
+    count: int
+    entries: int
+    predictions: list[str]
+    statements: list[int]
+    pending: list[str]
+
+
+@dataclass(frozen=True)
+class ErasureLine:
+    """One entry that says that payloads were erased."""
+
+    index: int
+    rule: str
+    reason: str
+    by: str
+    erased_at: str
+    entries: int
+    predictions: int
+
+
+@dataclass(frozen=True)
+class Erasures:
+    """The newest erasures, newest first."""
+
+    erasures: list[ErasureLine]
+
+
+@dataclass(frozen=True)
+class Statements:
+    """Places in the log."""
+
+    entries: list[int]
+
+
+@dataclass(frozen=True)
+class HoldLine:
+    """A legal hold that is in force."""
+
+    hold_id: str
+    scope: str
+    value: str
+    since: str
+    until: str
+    reason: str
+    set_by: str
+    set_at: str
+
+
+@dataclass(frozen=True)
+class Holds:
+    """Every hold in force, oldest first."""
+
+    holds: list[HoldLine]
+
+
+@dataclass(frozen=True)
+class RuleLine:
+    """A retention class: `days` 0 is for ever."""
+
+    kind: str
+    value: str
+    days: int
+    reason: str
+    set_by: str
+    set_at: str
+
+
+@dataclass(frozen=True)
+class Retention:
+    """Every retention class; `default_days` for what has none, 0 for ever."""
+
+    default_days: int
+    rules: list[RuleLine]

@@ -91,5 +91,11 @@ class Database(Protocol):
     def bytes(self) -> int:
         """How much room the store takes. Raises `StoreAway`."""
 
+    def scrub(self) -> bool:
+        """After an erasure: have what was overwritten leave the store's files, as far as they can be told to.
+
+        False where somebody reads what is to go; called again it tries again. Raises `StoreAway`.
+        """
+
     def close(self) -> None:
         """Close every connection and lead no more. Only when no thread uses one any longer."""

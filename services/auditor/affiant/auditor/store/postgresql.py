@@ -193,6 +193,16 @@ class PostgresDatabase:
             (size,) = connection.execute("SELECT pg_database_size(current_database())").fetchone()
         return int(size)
 
+    def scrub(self) -> bool:
+        """Old versions of rows are freed; the server overwrites them when it needs the room, and its own journal (WAL)
+        ages by its settings."""
+        try:
+            self._leading().execute("VACUUM entries, predictions, decisions, quarantine")
+        except psycopg.Error as error:
+            self._drop_writer()
+            raise StoreAway(f"{_said(error)} ({self.place})") from error
+        return True
+
     def _leading(self) -> PostgresConnection:
         """The writing connection. Where it was lost, this process leads again if nobody else does by now."""
         if self._leads and self._writer is None:

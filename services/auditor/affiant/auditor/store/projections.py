@@ -47,6 +47,12 @@ def add_predictions(connection: Connection, rows: Iterable[tuple[int, Prediction
     connection.insert_rows("predictions", _PREDICTION, [(idx, *prediction, awaits) for idx, prediction, awaits in rows])
 
 
+def made_by(connection: Connection, idx: int) -> tuple[str, int] | None:
+    """Model and version of the prediction at this place; version 0 for one that named none."""
+    row = connection.execute("SELECT model, version FROM predictions WHERE idx = ?", (idx,)).fetchone()
+    return (str(row[0]), int(row[1])) if row else None
+
+
 def add_decisions(
     connection: Connection, rows: Iterable[tuple[int, Prediction, Sequence[Decision], Sequence[Values]]]
 ) -> None:

@@ -147,6 +147,11 @@ def _of(model: str | None) -> tuple[str, tuple[str, ...]]:
     return ("1 = 1", ()) if model is None else ("model = ?", (model,))
 
 
+def versions(connection: Connection) -> list[tuple[str, int]]:
+    """Every version that predictions are kept of; 0 for those that named none."""
+    return [(row[0], row[1]) for row in connection.execute("SELECT model, version FROM counts ORDER BY model, version")]
+
+
 def models(connection: Connection) -> list[str]:
     """Every model that predictions are kept of."""
     return [row[0] for row in connection.execute("SELECT DISTINCT model FROM counts ORDER BY model")]

@@ -45,7 +45,37 @@ CREATE TABLE endings (
 ) STRICT, WITHOUT ROWID;
 """
 
-UPGRADES: tuple[str, ...] = (_FINDING, _STORY)
+_FORGETTING = """
+-- Entries whose payload was erased; `statement` is the entry that says so.
+CREATE TABLE erased (idx INTEGER PRIMARY KEY, statement INTEGER NOT NULL) STRICT;
+CREATE INDEX erased_by_statement ON erased (statement);
+
+CREATE TABLE holds (
+  hold_id TEXT PRIMARY KEY, scope TEXT NOT NULL, value TEXT NOT NULL, since TEXT NOT NULL, until TEXT NOT NULL,
+  reason TEXT NOT NULL, set_by TEXT NOT NULL, set_at TEXT NOT NULL
+) STRICT;
+
+CREATE TABLE retention (
+  kind TEXT NOT NULL, value TEXT NOT NULL, days INTEGER NOT NULL,
+  reason TEXT NOT NULL, set_by TEXT NOT NULL, set_at TEXT NOT NULL,
+  PRIMARY KEY (kind, value)
+) STRICT, WITHOUT ROWID;
+
+-- Who read which payload; `entry` is the one that says so.
+CREATE TABLE payload_reads (
+  entry INTEGER NOT NULL, place INTEGER NOT NULL, prediction_id TEXT NOT NULL,
+  PRIMARY KEY (entry, place)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX payload_reads_by_prediction ON payload_reads (prediction_id, entry);
+
+-- What others swear of our checkpoints: C2SP tlog-cosignature, one line of a signed note each.
+CREATE TABLE cosignatures (
+  size INTEGER NOT NULL, name TEXT NOT NULL, line TEXT NOT NULL, verifier_key TEXT NOT NULL, at TEXT NOT NULL,
+  PRIMARY KEY (size, name)
+) STRICT;
+"""
+
+UPGRADES: tuple[str, ...] = (_FINDING, _STORY, _FORGETTING)
 """What makes a store of version 2, 3, 4… one of the next: statements, each with a semicolon at the end of its line."""
 
 _FROM_1 = f"""

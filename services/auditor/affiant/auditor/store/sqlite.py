@@ -130,6 +130,16 @@ class SqliteDatabase:
             (width,) = connection.execute("PRAGMA page_size").fetchone()
         return int(pages) * int(width)
 
+    def scrub(self) -> bool:
+        """The pages were overwritten with zeros (`secure_delete`); the journal still has them as they were before."""
+        try:
+            connection = self._writer = self._writer or self._connect(WRITER_CACHE_KIB)
+            (busy, _, _) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        except sqlite3.Error as error:
+            self._drop_writer()
+            raise StoreAway(f"{error} ({self.path})") from error
+        return not busy
+
     def _reader(self) -> SqliteConnection:
         connection: SqliteConnection | None = getattr(self._readers, "connection", None)
         if connection is None:
@@ -150,6 +160,8 @@ class SqliteDatabase:
         connection.execute("PRAGMA journal_mode = WAL")
         # With NORMAL a commit is not on the disk yet: rows that were acked to the bus were lost with the power.
         connection.execute("PRAGMA synchronous = FULL")
+        # What is erased must not stay readable in free pages.
+        connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
         connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         return connection
