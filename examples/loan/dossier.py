@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
 from typing import Any
 
 from affiant.cli import verifying
@@ -83,7 +84,7 @@ def _proof(found: dict[str, Any], key: str) -> Proof | None:
         root=note.root.hex(),
         path_length=len(proof["path"]),
         origin=note.origin,
-        signature=note.signature,
+        signature=b64encode(note.signatures[0][1]).decode(),
         checkpoint=proof["checkpoint"],
         objection=verifying.objection(proof, found["record"]["prediction_id"], key),
     )

@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from affiant.cli import verifying
 from affiant.cli.verifying import Verdict
+from affiant.verify.program import Unreadable
 
 RECORD: dict[str, Any] = {
     "prediction_id": "p1",
@@ -66,13 +67,14 @@ def proved() -> tuple[dict[str, Any], str]:
     leaf = json.dumps({"event_id": "p1", "payload": sha256(salt + payload).hexdigest()}).encode()
     leaves = [sha256(b"\x00" + (leaf if n == 4 else bytes([n]))).digest() for n in range(7)]
     text = f"log.example\n7\n{b64encode(_root(leaves)).decode()}\n"
-    signature = b64encode(b"\x00" * 4 + signer.sign(text.encode())).decode()
+    material = b"\x01" + signer.public_key().public_bytes_raw()
+    key_id = sha256(b"log.example\n" + material).digest()[:4]
+    signature = b64encode(key_id + signer.sign(text.encode())).decode()
     proof = {
         "payload": b64encode(payload).decode(), "salt": salt.hex(), "leaf": leaf.decode(), "index": 4,
         "path": [sibling.hex() for sibling in _path(4, leaves)], "checkpoint": f"{text}\n— log.example {signature}\n",
     }  # fmt: skip
-    public = b64encode(b"\x01" + signer.public_key().public_bytes_raw()).decode()
-    return proof, f"log.example+00000000+{public}\n"
+    return proof, f"log.example+{key_id.hex()}+{b64encode(material).decode()}\n"
 
 
 def test_a_true_proof_meets_no_objection() -> None:
@@ -98,13 +100,15 @@ def test_each_false_link_is_named(change: dict[str, Any], words: str) -> None:
 def test_a_root_that_another_key_signed_is_not_believed() -> None:
     (proof, key), (_, other) = proved(), proved()
     assert "not signed" in verifying.objection(proof, "p1", other)
-    assert "not signed" in verifying.objection(proof, "p1", key.replace("log.example", "log.elsewhere"))
+    with pytest.raises(Unreadable, match="does not have the id"):
+        verifying.objection(proof, "p1", key.replace("log.example", "log.elsewhere"))
 
 
 def test_a_checkpoint_is_read() -> None:
     root = b64encode(bytes(32)).decode()
-    note = verifying.read_note(f"affiant.local/1\n17\n{root}\n\n— affiant.local/1 c2ln\n")
-    assert (note.origin, note.size, note.root, note.signature) == ("affiant.local/1", 17, bytes(32), "c2ln")
+    note = verifying.read_note(f"affiant.local/1\n17\n{root}\n\n— affiant.local/1 c2lnbmF0dXJl\n")
+    assert (note.origin, note.size, note.root) == ("affiant.local/1", 17, bytes(32))
+    assert note.signatures == (("affiant.local/1", b"signature"),)
 
 
 def test_a_true_answer_is_verified_up_to_the_signature() -> None:
@@ -120,6 +124,13 @@ def test_a_true_proof_under_another_record_does_not_verify() -> None:
 
 def test_the_data_of_an_outside_system_alone_verify() -> None:
     assert verifying._data(json.dumps(RECORD).encode()) == RECORD
+
+
+def test_an_erased_prediction_verifies_up_to_the_signature_where_it_is_said_by_what_it_was_erased() -> None:
+    proof, key = proved()
+    found = {"record": None, "proof": proof | {"payload": None, "salt": None}}
+    assert verifying.verdict(found | {"erased": {"by": "omar"}}, "p1", key) == Verdict(True, "", "verified")
+    assert "nothing says that it was erased" in verifying.verdict(found, "p1", key).objection
 
 
 @pytest.mark.parametrize("change", [{"payload": None}, {"salt": None}, {"path": ["x"]}, {"checkpoint": ""}])

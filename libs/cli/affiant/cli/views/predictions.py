@@ -42,16 +42,29 @@ def decision(label: Any, adverse: bool | None) -> Text:
 
 def record(found: dict[str, Any]) -> list[RenderableType]:
     """The whole record of one prediction, for a person."""
+    if found["record"] is None:
+        return _forgotten(found)
     logged, spec = found["record"], _spec(found)
     views: list[RenderableType] = [_head(found), *_decisions(logged)]
     for row in range(max(len(logged.get("labels", [])), 1) if logged.get("inputs") else 0):
         views += _values(logged, spec, row)
-    explanations = [one["event"] for one in found["explanations"]]
+    explanations = [one["event"] for one in found["explanations"] if one["event"]]
     for event in explanations:
         views += [Text(), *explanation(event)]
     if not explanations and logged.get("labels"):
         views.append(Text(f"\nnot explained (yet) → affiant explain {logged['prediction_id']}", style="dim"))
     return [*views, *_afterwards(found), *_lineage(found["lineage"]), *_proof(found)]
+
+
+def _forgotten(found: dict[str, Any]) -> list[RenderableType]:
+    """What is left of a prediction whose payload was erased: that it was made, and by what it was erased."""
+    erased = found["erased"]
+    facts = pairs(
+        ("prediction", Text(found["event_id"], style="bold")),
+        ("erased", f"{when(erased['erased_at'])} by {erased['by']}, {erased['rule']}: {erased['reason']}"),
+        ("said in", f"entry {erased['index']} of the log"),
+    )
+    return [facts, *_lineage(found["lineage"]), *_proof(found)]
 
 
 def listed(found: list[dict[str, Any]]) -> list[RenderableType]:
