@@ -122,10 +122,10 @@ def test_the_model_computes_a_row_bit_by_bit_the_same_in_any_batch_but_alone(tra
     trained = train()
     predictor = loaded(trained)
     background = predictor.table.background
-    whole = predictor.probabilities(background)
+    whole = predictor.outputs(background)
     for size in (2, 3, 7, 16, 100, 250):
         parts = [background[start : start + size] for start in range(0, len(background) - 1, size)]
-        found = np.concatenate([predictor.probabilities(part) for part in parts if len(part) > 1])
+        found = np.concatenate([predictor.outputs(part) for part in parts if len(part) > 1])
         assert np.array_equal(found, whole[: len(found)]), size
 
 

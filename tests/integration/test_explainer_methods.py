@@ -74,7 +74,7 @@ def shapley(predictor: Predictor, values: list[Scalar], label: str | int) -> lis
         known = [at for at in range(columns) if coalition >> at & 1]
         mixed = background.copy()
         mixed[:, known] = row[known]
-        worth.append(float(predictor.probabilities(mixed)[:, explained].mean()))
+        worth.append(float(predictor.outputs(mixed)[:, explained].mean()))
     weight = [1 / (columns * math.comb(columns - 1, size)) for size in range(columns)]
     return [
         sum(

@@ -24,7 +24,7 @@ def test_partial_dependence_is_the_mean_output_with_the_column_set() -> None:
     for point, value in list(zip(curve.points, curve.values, strict=True))[::5]:
         mixed = known.copy()
         mixed[:, 0] = predictor.table.codings[0].code(point)
-        assert value == pytest.approx(float(predictor.probabilities(mixed)[:, favourable].mean()), abs=1e-9)
+        assert value == pytest.approx(float(predictor.outputs(mixed)[:, favourable].mean()), abs=1e-9)
 
 
 def test_accumulated_local_effects_of_a_linear_model_rise_and_fall_with_its_weights() -> None:

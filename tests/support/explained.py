@@ -187,6 +187,41 @@ def forest() -> Trained:
     return _trained("three", model, columns, numbers(seen[:500]), numbers(held_out), "granted", classes)
 
 
+@functools.cache
+def regression() -> Trained:
+    """Boosted trees that predict an interest rate in percent from numbers; at most 8 is what an applicant hopes for."""
+    from skl2onnx import to_onnx
+    from skl2onnx.common.data_types import FloatTensorType
+    from sklearn.ensemble import GradientBoostingRegressor
+
+    names = ("income", "debt", "children")
+
+    def numbers(rows: Rows) -> Rows:
+        return [[float(row[0] or 15.0), float(row[1] or 0.0), float(row[2] or 0.0)] for row in rows]
+
+    def rate(row: list[Scalar]) -> float:
+        return 3.0 + 8.0 * float(row[1] or 0) / float(row[0] or 1) + 0.4 * float(row[2] or 0)
+
+    seen, held_out = numbers(table(600, 5)), numbers(table(100, 6))
+    regressor = GradientBoostingRegressor(n_estimators=40, random_state=0)
+    regressor.fit(np.array(seen, dtype=np.float32), [rate(row) for row in seen])
+    model = to_onnx(regressor, initial_types=[("row", FloatTensorType([None, len(names)]))]).SerializeToString()
+    columns = [
+        Column(name=name, kind="numeric", datatype="FP32", input="row", index=index) for index, name in enumerate(names)
+    ]
+    decision = Decision(
+        label_output="",
+        probability_output="",
+        classes=["below", "above"],
+        favourable="below",
+        value_output="variable",
+        threshold=8.0,
+    )
+    spec, data = _spec("rate", model, columns, seen[:300], decision)
+    values = _session(model).run(["variable"], _feed(spec, held_out))[0].reshape(-1)
+    return Trained(model, data, spec, held_out, [decision.side(value) for value in values.tolist()], values.tolist())
+
+
 def csv_of(names: list[str], rows: Rows) -> bytes:
     """The rows as CSV; missing values are empty cells."""
     text = io.StringIO(newline="")
@@ -209,13 +244,21 @@ def _trained(
     favourable: str | int,
     classes: list[str | int] | None = None,
 ) -> Trained:
-    import onnxruntime
-
-    data = csv_of([column.name for column in columns], background)
-    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    label, probability = (output.name for output in session.get_outputs())
+    label, probability = (output.name for output in _session(model).get_outputs())
     if classes is None:
         classes = ["denied", "granted"] if isinstance(favourable, str) else [0, 1]
+    decision = Decision(label_output=label, probability_output=probability, classes=classes, favourable=favourable)
+    spec, data = _spec(name, model, columns, background, decision)
+    labels, probabilities = _session(model).run(None, _feed(spec, rows))
+    scores = [float(each) for each in probabilities[:, classes.index(favourable)]]
+    return Trained(model, data, spec, rows, labels.tolist(), scores)
+
+
+def _spec(
+    name: str, model: bytes, columns: list[Column], background: Rows, decision: Decision
+) -> tuple[ModelSpec, bytes]:
+    """The version, and its background as CSV."""
+    data = csv_of([column.name for column in columns], background)
     spec = ModelSpec(
         model=name,
         version=1,
@@ -225,13 +268,17 @@ def _trained(
         inputs=[],
         outputs=[],
         columns=columns,
-        decision=Decision(label_output=label, probability_output=probability, classes=classes, favourable=favourable),
+        decision=decision,
         background_digest=digest(data),
         policy=Policy(explain=ExplainPolicy()),
     )
-    labels, probabilities = session.run(None, _feed(spec, rows))
-    scores = [float(each) for each in probabilities[:, classes.index(favourable)]]
-    return Trained(model, data, spec, rows, labels.tolist(), scores)
+    return spec, data
+
+
+def _session(model: bytes) -> Any:
+    import onnxruntime
+
+    return onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
 
 
 def _feed(spec: ModelSpec, rows: Rows) -> dict[str, Any]:

@@ -212,7 +212,8 @@ class Change(Part, frozen=True, kw_only=True):
 class Counterfactual(Part, frozen=True, kw_only=True):
     """A way to another decision (Wachter, Mittelstadt, Russell 2018): with these changes the model decides `label`.
 
-    `score` is the probability of the favourable class then (0-1), as the model itself gave it; `distance` is Gower's,
+    `score` is the probability of the favourable class then (0-1), or a regression's value, as the model itself gave
+    it; `distance` is Gower's,
     the sum over the changed columns of a share of the background's range, 1 for another category.
     """
 

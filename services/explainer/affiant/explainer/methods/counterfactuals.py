@@ -11,6 +11,7 @@ needed. Distances are Gower's (1971). Nothing is drawn at random; every answer w
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -96,16 +97,15 @@ class _Search:
             return []
         rows = np.repeat(self._row[None, :], len(tried), axis=0)
         rows[np.arange(len(tried)), [at for at, _ in tried]] = [value for _, value in tried]
-        probabilities = self._probabilities(rows)
-        for (at, _), probability in zip(tried, probabilities, strict=True):
-            self._gain[at] = max(self._gain.get(at, 0.0), float(probability))
+        for (at, _), leaning in zip(tried, self._leaning(rows), strict=True):
+            self._gain[at] = max(self._gain.get(at, -math.inf), float(leaning))
         return self._holding(rows)
 
     def pairs(self, singles: Iterable[_Proposal]) -> list[_Proposal]:
         """The same for two columns, none of which does it alone."""
         alone = {at for proposal in singles for at in proposal.changed}
         rest = [at for at in self._free if at not in alone and len(self._choices[at])]
-        promising = sorted(rest, key=lambda at: -self._gain.get(at, 0.0))[:PAIR_COLUMNS]
+        promising = sorted(rest, key=lambda at: -self._gain[at])[:PAIR_COLUMNS]
         rows = []
         for first, second in itertools.combinations(promising, 2):
             choices = itertools.product(self._few(first), self._few(second))
@@ -119,7 +119,7 @@ class _Search:
         """NICE, from several donors at once: one call of the model for each further cell."""
         donors = self._donors()
         rows = np.repeat(self._row[None, :], len(donors), axis=0)
-        scores = np.full(len(donors), float(self._probabilities(self._row[None, :])[0]))
+        scores = np.full(len(donors), float(self._leaning(self._row[None, :])[0]))
         found: list[_Proposal] = []
         for _ in range(MOST_CHANGES):
             rows, scores, donors = self._take_cell(rows, scores, donors)
@@ -159,12 +159,12 @@ class _Search:
 
     def answer(self, proposal: _Proposal) -> Counterfactual | None:
         """The proposal as it is told, scored once more as a row alone; None where that does not hold."""
-        label, probabilities = self._predictor.decide(proposal.row)
+        label, outputs = self._predictor.decide(proposal.row)
         if label != self._wanted:
             return None
         decision = self._predictor.decision
         changes = [self._change(at, proposal.row[at]) for at in proposal.changed]
-        score = float(probabilities[self._predictor.class_of(decision.favourable)])
+        score = float(outputs[self._predictor.output_of(decision.favourable)])
         decided = decision.classes[label]
         return Counterfactual(
             changes=changes,
@@ -240,7 +240,7 @@ class _Search:
         columns = np.array([at for _, at in tried])
         changed = rows[numbers].copy()
         changed[np.arange(len(tried)), columns] = donors[numbers, columns]
-        gained = self._probabilities(changed) - scores[numbers]
+        gained = self._leaning(changed) - scores[numbers]
         paid = np.array([self._gap(at, donors[number, at]) for number, at in tried]) + 1e-6
         # A cell that helps is worth its gain for its distance; where none helps, the one that harms least is taken.
         worth = np.where(gained > 0, gained / paid, gained)
@@ -262,9 +262,8 @@ class _Search:
         right = rows[self._predictor.labels(rows) == self._wanted]
         return sorted((self._proposal(row) for row in right), key=lambda proposal: proposal.cost)
 
-    def _probabilities(self, rows: Matrix) -> Matrix:
-        wanted: Matrix = self._predictor.probabilities(rows)[:, self._wanted]
-        return wanted
+    def _leaning(self, rows: Matrix) -> Matrix:
+        return self._predictor.leaning(rows, self._predictor.decision.classes[self._wanted])
 
     def _proposal(self, row: Matrix) -> _Proposal:
         changed = tuple(int(at) for at in np.flatnonzero(row != self._row))

@@ -171,7 +171,7 @@ class _Asked:
         if self.failure:
             return Answered(self.at, CannotExplain(self.failure, self.late))
         explained = Explained(
-            explained_output=f"probability of {self.row.label}",
+            explained_output=loaded.predictor.output_name(self.row.label),
             background_rows=len(loaded.predictor.table.background),
             anchor=self.anchor,
             shap=self.shap,
@@ -232,8 +232,12 @@ def _shap_alone(loaded: _Loaded, asked: _Asked) -> None:
 
 
 def _shap_values(loaded: _Loaded, tasks: Sequence[tuple[_Asked, int]]) -> list[Shap | Unexplainable]:
-    rows, explained = np.array([each.coded for each, _ in tasks]), [each.explained for each, _ in tasks]
-    return shap_values(loaded.predictor, rows, explained, [seed for _, seed in tasks])
+    predictor = loaded.predictor
+    rows, explained = (
+        np.array([each.coded for each, _ in tasks]),
+        [predictor.output_of(each.row.label) for each, _ in tasks],
+    )
+    return shap_values(predictor, rows, explained, [seed for _, seed in tasks])
 
 
 def _ways_out(loaded: _Loaded, asked: _Asked) -> None:
@@ -305,13 +309,13 @@ def _trust(loaded: _Loaded, asked: _Asked) -> Trust:
 def _replay(predictor: Predictor, asked: _Asked) -> list[str]:
     """The model must decide now as it did on record: an explanation of another decision would explain nothing."""
     row = asked.row
-    label, probabilities = predictor.decide(asked.coded)
+    label, outputs = predictor.decide(asked.coded)
     if label != asked.explained:
         now = predictor.decision.classes[label]
         raise Unexplainable(f"the record says {row.label!r}, but the registered model decides {now!r} on this row")
     if row.score is None:
         return []
-    score = float(probabilities[predictor.class_of(predictor.decision.favourable)])
+    score = float(outputs[predictor.output_of(predictor.decision.favourable)])
     if abs(score - row.score) > SCORE_TOLERANCE:
         return [f"the record gives the favourable class {row.score:.6f}, the registered model gives it {score:.6f}"]
     return []

@@ -25,12 +25,15 @@ LEAST_ROWS = 10
 
 
 def overview(predictor: Predictor, seed: int) -> Overview:
-    """Importance and effects on the probability of the favourable class. The same seed gives the same numbers."""
-    favourable = predictor.class_of(predictor.decision.favourable)
+    """Importance and effects on the favourable class's probability, or on a regression's value.
+
+    The same seed gives the same numbers.
+    """
+    favourable = predictor.output_of(predictor.decision.favourable)
     rows = predictor.representatives(ROWS)
 
     def output(codes: Matrix) -> Matrix:
-        return predictor.probabilities(codes)[:, [favourable]]
+        return predictor.outputs(codes)[:, [favourable]]
 
     warnings: list[str] = []
     effects = []
@@ -45,7 +48,7 @@ def overview(predictor: Predictor, seed: int) -> Overview:
         effects.append(_partial_dependence(output, predictor, index, known, points))
     importance = _importance(output, predictor, rows, seed)
     return Overview(
-        explained_output=f"probability of {predictor.decision.favourable}",
+        explained_output=predictor.output_name(predictor.decision.favourable),
         background_rows=len(rows),
         importance=importance,
         effects=effects,
@@ -89,7 +92,7 @@ def _effect(coding: Coding, kind: str, points: Matrix, values: Matrix) -> Effect
 def _importance(output: object, predictor: Predictor, rows: Matrix, seed: int) -> list[ColumnImportance]:
     explainer = PermutationImportance(output, loss_fns={"change": _mean_absolute_change})
     np.random.seed(seed)  # alibi draws from numpy's global generator
-    own = predictor.probabilities(rows)[:, [predictor.class_of(predictor.decision.favourable)]]
+    own = predictor.outputs(rows)[:, [predictor.output_of(predictor.decision.favourable)]]
     found = explainer.explain(rows, own, kind="difference", method="estimate", n_repeats=REPEATS)
     return [
         ColumnImportance(column=name, importance=float(one["mean"]), deviation=float(one["std"]))

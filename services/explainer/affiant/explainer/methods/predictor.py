@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from affiant.common.events import Decision, ModelSpec
+from affiant.common.events import BELOW, Decision, ModelSpec
 from affiant.explainer.methods.additive import read_additive
 from affiant.explainer.methods.errors import NotAdditive, Unexplainable
 from affiant.explainer.methods.exact import ExactShap
@@ -58,18 +58,36 @@ class Predictor:
 
     def labels(self, rows: Matrix) -> npt.NDArray[np.int64]:
         """The model's own decisions for coded rows (N, columns), as positions among the classes (N,)."""
-        return self._labels(self._run(rows, [self.decision.label_output])[0])
+        return self._labels(self._run(rows, [self._deciding])[0])
 
     def labels_of(self, feed: Feed) -> npt.NDArray[np.int64]:
         """The same for rows that lie ready as the model's tensors."""
-        return self._labels(self._run_feed(feed, [self.decision.label_output])[0])
+        return self._labels(self._run_feed(feed, [self._deciding])[0])
 
-    def probabilities(self, rows: Matrix) -> Matrix:
-        """The probabilities (N, C), in the order of the classes."""
-        return self._run(rows, [self.decision.probability_output])[0].astype(np.float64)
+    @property
+    def units(self) -> str:
+        """Of `outputs`, and so of what is explained."""
+        return "value" if self.decision.is_regression else "probability"
+
+    def outputs(self, rows: Matrix) -> Matrix:
+        """What is explained: the probabilities (N, C) in the order of the classes, or a regression's value (N, 1)."""
+        return self._as_outputs(self._run(rows, [self._explained])[0])
+
+    def output_of(self, label: str | int) -> int:
+        """Which of the `outputs` is explained where the decision is `label`."""
+        return 0 if self.decision.is_regression else self.class_of(label)
+
+    def output_name(self, label: str | int) -> str:
+        """What that output is, for people."""
+        return f"value of {self.decision.value_output}" if self.decision.is_regression else f"probability of {label}"
+
+    def leaning(self, rows: Matrix, label: str | int) -> Matrix:
+        """A number for each row (N,) that is the higher, the nearer the decision is to `label`."""
+        found: Matrix = self.outputs(rows)[:, self.output_of(label)]
+        return -found if self.decision.is_regression and label == BELOW else found
 
     def representatives(self, count: int) -> Matrix:
-        """At most `count` background rows, evenly spaced by the probability of the favourable class.
+        """At most `count` background rows, evenly spaced by the output that the favourable decision depends on.
 
         Always the same ones, so that all explanations of a version share one baseline. On two credit models the mean
         prediction of 40 such rows lay within 0.0005 of the whole background's (40 random rows: up to 0.065 away), and
@@ -78,15 +96,8 @@ class Predictor:
         background = self.table.background
         if len(background) <= count:
             return background
-        order = np.argsort(self.probabilities(background)[:, self.class_of(self.decision.favourable)], kind="stable")
+        order = np.argsort(self.outputs(background)[:, self.output_of(self.decision.favourable)], kind="stable")
         return background[np.sort(order[((np.arange(count) + 0.5) * len(order) / count).astype(np.int64)])]
-
-    units = "probability"
-    """Of `outputs`, and so of what is explained."""
-
-    def outputs(self, rows: Matrix) -> Matrix:
-        """What is explained: the probabilities (N, C)."""
-        return self.probabilities(rows)
 
     @functools.cached_property
     def baseline_rows(self) -> Matrix:
@@ -104,20 +115,35 @@ class Predictor:
 
     @functools.cached_property
     def _exact_or_reason(self) -> tuple[ExactShap | None, str]:
-        output = self.decision.probability_output
         try:
-            read = read_additive(self._model, output, self.table, self.outputs, self.table.background)
+            read = read_additive(self._model, self._explained, self.table, self.outputs, self.table.background)
             return ExactShap(read, self.baseline_rows), ""
         except NotAdditive as error:
             return None, str(error)
 
     def decide(self, row: Matrix) -> tuple[int, Matrix]:
-        """Decision and probabilities (C,) of one coded row (columns,), from one run of the model."""
-        outputs = [self.decision.label_output, self.decision.probability_output]
-        label, probabilities = self._run(row.reshape(1, -1), outputs)
-        return int(self._labels(label)[0]), probabilities[0].astype(np.float64)
+        """Decision and outputs (C,) of one coded row (columns,), from one run of the model."""
+        deciding, explained = self._run(row.reshape(1, -1), [self._deciding, self._explained])
+        return int(self._labels(deciding)[0]), self._as_outputs(explained)[0]
+
+    @property
+    def _deciding(self) -> str:
+        return self.decision.value_output or self.decision.label_output
+
+    @property
+    def _explained(self) -> str:
+        return self.decision.value_output or self.decision.probability_output
+
+    def _as_outputs(self, found: npt.NDArray[np.generic]) -> Matrix:
+        return found.astype(np.float64).reshape(len(found), -1)
 
     def _labels(self, labels: npt.NDArray[np.generic]) -> npt.NDArray[np.int64]:
+        if self.decision.is_regression:
+            # The classes of a regression are below and above, in this order.
+            above: npt.NDArray[np.int64] = (labels.reshape(-1).astype(np.float64) >= self.decision.threshold).astype(
+                np.int64
+            )
+            return above
         if labels.dtype == object:
             # Sorting strings, as `unique` does, takes longer than a small model.
             words = labels.reshape(-1).tolist()
