@@ -15,7 +15,7 @@ from nats.aio.client import Client
 from affiant.auditor.actions.record import Recorder
 from affiant.auditor.store.database import Database, Standby
 from affiant.auditor.store.location import locate
-from tests.integration.test_auditor_delivery import (
+from tests.support.audited import (
     SMALL_BATCHES,
     check_every_proof,
     publish_many,

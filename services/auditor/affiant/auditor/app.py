@@ -16,6 +16,7 @@ from affiant.auditor.actions.checkpoints import Checkpoints
 from affiant.auditor.actions.columns import FOLDER, Columns
 from affiant.auditor.actions.depositions import Depositions
 from affiant.auditor.actions.erase import Eraser
+from affiant.auditor.actions.gauges import watch_store
 from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.leadership import Leadership
 from affiant.auditor.actions.look import Lookup
@@ -74,6 +75,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
             await columns.open_when_free()
         runtime.tasks.create_task(leadership.run(partial(lead, runtime)))
         runtime.tasks.create_task(columns.run(leadership.readable))
+        runtime.tasks.create_task(watch_store(database, Path(settings.data_dir), signing, leadership.readable))
         try:
             yield
         finally:

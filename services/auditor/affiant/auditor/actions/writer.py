@@ -22,6 +22,7 @@ class Writer:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._recorder = Recorder(database)
+        database.on_commit = metrics.sync_seconds.observe
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="writer")
 
     async def open(self) -> None:

@@ -130,6 +130,7 @@ class Intake:
 
     async def _keep(self, batch: list[Held]) -> None:
         outcome = await self._until_durable([arrival for held in batch for arrival in held.arrivals])
+        metrics.lag_seconds.observe(max(0.0, time.time() - min(held.stored_at for held in batch)))
         refused = await self._set_aside(outcome.faults)
         for held in batch:
             self._pulls[held.durable].release(held)

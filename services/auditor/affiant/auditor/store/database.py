@@ -7,7 +7,7 @@ value is stored as 0 or 1; whole numbers come back as `int`, binary values as `b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Literal, Protocol
 
@@ -61,6 +61,9 @@ class Connection(Protocol):
 
 class Database(Protocol):
     """A store. One thread at a time may lead and write; any number may read."""
+
+    on_commit: Callable[[float], None]
+    """Told how many seconds each commit took."""
 
     @property
     def place(self) -> str:

@@ -99,6 +99,12 @@ def put_tiles(connection: Connection, tiles: Mapping[TileAddress, bytes]) -> Non
     )
 
 
+def quarantined(connection: Connection) -> int:
+    """How many messages could not enter the record."""
+    (count,) = connection.execute("SELECT count(*) FROM quarantine").fetchone()
+    return int(count)
+
+
 def quarantine(connection: Connection, faults: Sequence[Fault], at: str) -> None:
     """Keep what could not enter the record; a message that is there already changes nothing."""
     connection.executemany(

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from typing import Any
@@ -107,6 +108,7 @@ class PostgresDatabase:
         self._url = url
         self._password = password
         self._leads = False
+        self.on_commit: Callable[[float], None] = _told_nobody
         self._writer: PostgresConnection | None = None
         self._readers = threading.local()
         self._open: set[psycopg.Connection[tuple[Any, ...]]] = set()
@@ -159,7 +161,9 @@ class PostgresDatabase:
                 # Reached where a pooler hands out another session than the one that has the lock.
                 raise Standby(f"this session does not write {self.place}; use no pooler between the auditor and it")
             yield connection
+            begun = time.perf_counter()
             connection.execute("COMMIT")
+            self.on_commit(time.perf_counter() - begun)
         except psycopg.Error as error:
             if _is_about_data(error):
                 self._roll_back()
@@ -272,6 +276,10 @@ class PostgresDatabase:
 
 def _begin_reading(connection: PostgresConnection) -> None:
     connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+
+
+def _told_nobody(_: float) -> None:
+    pass
 
 
 def _version(connection: PostgresConnection) -> int:

@@ -6,7 +6,8 @@ import json
 import os
 import sqlite3
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
@@ -46,6 +47,7 @@ class SqliteDatabase:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.on_commit: Callable[[float], None] = _told_nobody
         self._writer: SqliteConnection | None = None
         self._readers = threading.local()
         self._open: list[SqliteConnection] = []
@@ -95,7 +97,9 @@ class SqliteDatabase:
             connection = self._writer = self._writer or self._connect(WRITER_CACHE_KIB)
             connection.execute("BEGIN IMMEDIATE")
             yield connection
+            begun = time.perf_counter()
             connection.execute("COMMIT")
+            self.on_commit(time.perf_counter() - begun)
         except sqlite3.Error as error:
             # After an error on the disk the connection may be of no use any more; the next transaction opens another.
             self._drop_writer()
@@ -172,6 +176,10 @@ class SqliteDatabase:
             with suppress(sqlite3.Error):
                 self._writer.close()
             self._writer = None
+
+
+def _told_nobody(_: float) -> None:
+    pass
 
 
 def _version(connection: SqliteConnection) -> int:
