@@ -91,5 +91,10 @@ class Leadership:
             log.info("this auditor leads" if role == "leader" else "this auditor stands by", fault=fault or None)
         self.role, self.fault, self._opened = role, fault, True
         metrics.leader.set(role == "leader")
+        if role == "standby":
+            # What only a leader measures would stand still here, and keep an alert alive.
+            metrics.store_away.set(0)
+            metrics.pending.clear()
+            metrics.oldest_unaudited.clear()
         if not fault:
             self.readable.set()
