@@ -54,7 +54,7 @@ def run(command: list[str], home: Home, *more: str) -> str:
         "--user",
         "outside",
         "--password-file",
-        str(home.password_file("outside")),
+        str(home.password_file),
     ]
     done = subprocess.run([*command, *access, *more], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
@@ -80,7 +80,7 @@ def stored(home: Home, sequence: object) -> wire.Envelope:
     """What the stream holds, as every service would read it."""
 
     async def read() -> RawStreamMsg:
-        async with connected(home, "operator", plans.nats_url(home)) as client:
+        async with connected(home, "admin", plans.nats_url(home)) as client:
             return await client.jetstream().get_msg("PREDICTIONS", int(str(sequence)))
 
     message = wait_for(read())
@@ -167,7 +167,7 @@ async def outside(home: Home) -> tuple[Client, list[str]]:
     async def on_error(error: Exception) -> None:
         refusals.append(str(error))
 
-    password = home.password("outside")
+    password = home.password()
     url = plans.nats_url(home)
     inbox = b"_INBOX_outside"
     return await nats.connect(url, user="outside", password=password, inbox_prefix=inbox, error_cb=on_error), refusals

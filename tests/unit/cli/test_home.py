@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from affiant.cli import home as homes, natsconf, plans
+from affiant.cli import home as homes, plans
 from affiant.cli.home import Home
-from affiant.common import auth, bus
+from affiant.common import auth, bus, nkeys
 from affiant.common.errors import NotFound
 
 
@@ -36,13 +36,14 @@ def test_a_secret_that_others_may_read_is_found(home: Home) -> None:
 
 
 def test_preparing_it_again_keeps_secrets_and_ports(home: Home) -> None:
-    before = (home.token("ana"), home.password("registry"), home.ports())
+    before = (home.token("ana"), home.nkey_file("registry").read_text(), home.password(), home.ports())
     homes.prepare(home)
-    assert (home.token("ana"), home.password("registry"), home.ports()) == before
+    assert (home.token("ana"), home.nkey_file("registry").read_text(), home.password(), home.ports()) == before
 
 
 def test_every_secret_is_another(home: Home) -> None:
-    secrets = [home.password(user) for user in homes.NATS_USERS] + [home.token(person) for person in homes.PEOPLE]
+    secrets = [home.nkey_file(user).read_text().strip() for user in homes.NATS_USERS]
+    secrets += [home.password(), *(home.token(person) for person in homes.PEOPLE)]
     assert len(set(secrets)) == len(secrets)
     assert min(map(len, secrets)) >= 32
 
@@ -91,17 +92,33 @@ def test_a_taken_port_is_not_free() -> None:
 
 
 def test_every_user_hears_its_own_inbox_only(home: Home) -> None:
-    accounts = json.loads(natsconf.text(home))["accounts"]
-    users = accounts["AFFIANT"]["users"] + accounts["OUTSIDE"]["users"]
-    assert {user["user"] for user in users} == set(homes.NATS_USERS)
-    for user in users:
-        wanted = [f"_INBOX_{user['user']}.>"] + (["affiant.>"] if user["user"] == "operator" else [])
-        assert user["permissions"]["subscribe"] == wanted
+    plans.of_nats(home)
+    accounts = json.loads(home.nats_config.read_text())["accounts"]
+    heard = {
+        (name, number): login["permissions"]["subscribe"]
+        for name, one in accounts.items()
+        for number, login in enumerate(one["users"])
+    }
+    assert heard == {
+        ("AFFIANT", 0): ["_INBOX_admin.>"],
+        ("AFFIANT", 1): ["affiant.>"],
+        ("AUDIT", 0): ["_INBOX_admin-audit.>"],
+        ("AUDIT", 1): ["affiant.>"],
+    } | {(user.upper(), 0): [f"_INBOX_{user}.>"] for user in (*bus.SERVICES, "modelserver", "operator", "outside")}
+
+
+def test_the_configuration_of_the_bus_holds_no_seed(home: Home) -> None:
+    plans.of_nats(home)
+    text = home.nats_config.read_text()
+    for user in homes.NATS_USERS:
+        key = nkeys.read(home.nkey_file(user))
+        assert key.public in text
+        assert key.seed not in text
 
 
 def test_a_service_is_told_where_its_secrets_lie_but_not_what_they_are(home: Home) -> None:
     for service in bus.SERVICES:
         settings = plans.settings(home, service)
-        assert settings[f"AFFIANT_{service.upper()}_NATS_PASSWORD_FILE"] == str(home.password_file(service))
-        assert home.password(service) not in settings.values()
+        assert settings[f"AFFIANT_{service.upper()}_NATS_NKEY_FILE"] == str(home.nkey_file(service))
+        assert home.nkey_file(service).read_text().strip() not in settings.values()
         assert home.token(service) not in settings.values()

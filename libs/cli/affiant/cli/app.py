@@ -10,6 +10,7 @@ import typer
 
 from affiant.cli.commands import (
     audit,
+    bootstrap,
     contracts,
     deadletters,
     doctor,
@@ -38,6 +39,7 @@ app = typer.Typer(
 
 for part in (
     installation,
+    bootstrap,
     models,
     predictions,
     testimony,

@@ -3,43 +3,49 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, TypeVar
 
-import nats
-from nats.aio.client import Client
 from nats.errors import Error as NatsError
 
 from affiant.cli import record
 from affiant.cli.home import Home
+from affiant.cli.natsconf import ADMINS
 from affiant.cli.services import NOT_RUNNING
 from affiant.common import bus, subjects
+from affiant.common.client import Client, credentials, servers
 from affiant.common.errors import Problem, Unavailable
+from affiant.common.serving import BusAccess
 
 T = TypeVar("T")
 
 
+def connected(home: Home, user: str, url: str = "") -> AbstractAsyncContextManager[Client]:
+    """A connection as `user` of this home; closed at the end. Raises as `connect` does."""
+    access = BusAccess(url=url or record.read(home).nats_url, nkey_file=str(home.nkey_file(user)))
+    return connect(access, user, hint=NOT_RUNNING)
+
+
 @asynccontextmanager
-async def connected(home: Home, user: str, url: str = "") -> AsyncIterator[Client]:
-    """A connection as `user`; closed at the end.
+async def connect(access: BusAccess, user: str, *, hint: str = "") -> AsyncIterator[Client]:
+    """A connection to the bus as `user`.
 
     Raises `Unavailable` at once where no server answers (a person waits for it), with the server's own words
     where it refuses.
     """
-    address = url or record.read(home).nats_url
     refused: list[str] = []
     subjects.accept_any()
 
     async def on_error(error: Exception) -> None:
         refused.append(str(error))
 
+    client = Client(bus.API if user in ADMINS.values() else bus.LENT_API)
     try:
-        client = await nats.connect(
-            address,
-            user=user,
-            password=home.password(user),
+        await client.connect(
+            servers(access.url),
+            **credentials(access),
             name=f"affiant-cli-{user}",
             inbox_prefix=bus.inbox_prefix(user).encode(),
             allow_reconnect=False,
@@ -51,7 +57,7 @@ async def connected(home: Home, user: str, url: str = "") -> AsyncIterator[Clien
         )
     except (OSError, NatsError, TimeoutError) as error:
         words = next(filter(None, reversed(refused)), "") or str(error) or "no answer in time"
-        raise Unavailable(f"the bus at {address} does not let {user} in: {words}", hint=NOT_RUNNING) from error
+        raise Unavailable(f"the bus at {access.url} does not let {user} in: {words}", hint=hint) from error
     try:
         yield client
     except (NatsError, TimeoutError) as error:
@@ -74,9 +80,15 @@ def wait_for(work: Coroutine[Any, Any, T]) -> T:
 
 def declare(home: Home, url: str) -> list[str]:
     """Make the server agree with `affiant.common.bus`. Returns what was changed, in words."""
+    access = {user: BusAccess(url=url, nkey_file=str(home.nkey_file(user))) for user in ADMINS.values()}
+    return wait_for(declare_as(access))
 
-    async def as_admin() -> list[str]:
-        async with connected(home, "admin", url) as client:
-            return await bus.declare(client.jetstream())
 
-    return wait_for(as_admin())
+async def declare_as(access: Mapping[str, BusAccess], *, replicas: int = 1) -> list[str]:
+    """The same with the administrators that `access` names: each account that holds streams has its own."""
+    changed = []
+    for account, admin in ADMINS.items():
+        streams = [stream for stream in bus.STREAMS if stream.account == account]
+        async with connect(access[admin], admin) as client:
+            changed += await bus.declare(client.jetstream(), streams=streams, replicas=replicas)
+    return changed

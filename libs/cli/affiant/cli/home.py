@@ -16,7 +16,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from affiant.common import bus
+from affiant.cli.natsconf import ADMINS, LISTENERS
+from affiant.common import bus, nkeys
 from affiant.common.errors import NotFound, Problem
 
 PEOPLE: dict[str, tuple[str, ...]] = {
@@ -36,7 +37,10 @@ DUTIES = {
     "operator": "keeps it running",
 }
 
-NATS_USERS = (*bus.SERVICES, "modelserver", "outside", "operator", "admin")
+NATS_USERS = (*bus.SERVICES, "modelserver", "operator", *ADMINS.values(), *LISTENERS.values())
+"""Who has an NKey here. `outside` has a password instead, which every client library in every language takes."""
+
+OUTSIDE = "outside"
 PORTS = (*bus.SERVICES, "nats", "nats-monitor")
 
 # Below the range that Linux gives to outgoing connections (32768 and up): a port from that range may be taken
@@ -76,8 +80,13 @@ class Home:
         """The public key that the auditor's checkpoints are verified with."""
         return self.path / "auditor" / "log.vkey"
 
-    def password_file(self, user: str) -> Path:
-        return self.path / "secrets" / "nats" / user
+    def nkey_file(self, user: str) -> Path:
+        return self.path / "secrets" / "nats" / f"{user}.nk"
+
+    @property
+    def password_file(self) -> Path:
+        """The password by which systems that are not Affiant's reach the bus, as the user `outside`."""
+        return self.path / "secrets" / "nats" / OUTSIDE
 
     def token_file(self, person: str) -> Path:
         return self.path / "secrets" / "tokens" / person
@@ -88,9 +97,9 @@ class Home:
     def log(self, name: str) -> Path:
         return self.path / "logs" / f"{name}.log"
 
-    def password(self, user: str) -> str:
-        """The NATS password of `user`. Raises `NotFound` in words."""
-        return _read_secret(self.password_file(user), f"no NATS password of {user}")
+    def password(self) -> str:
+        """The password of the user `outside`. Raises `NotFound` in words."""
+        return _read_secret(self.password_file, f"no NATS password of {OUTSIDE}")
 
     def token(self, person: str) -> str:
         """The bearer token of `person`. Raises `NotFound` naming who is known here."""
@@ -117,7 +126,8 @@ def prepare(home: Home, *, first_port: int | None = None) -> None:
     for private in (home.path, home.path / "secrets"):
         private.chmod(0o700)
     for user in NATS_USERS:
-        _keep_secret(home.password_file(user))
+        keep_nkey(home.nkey_file(user))
+    _keep_secret(home.password_file)
     for person in PEOPLE:
         _keep_secret(home.token_file(person))
     write_private(home.people_file, json.dumps(_people(home), indent=1))
@@ -158,6 +168,12 @@ def write_private(path: Path, text: str) -> None:
     with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
         file.write(text)
     draft.replace(path)
+
+
+def keep_nkey(path: Path) -> None:
+    """Make the file with the seed of an NKey where there is none."""
+    if not path.exists():
+        write_private(path, nkeys.NKey.generate().seed + "\n")
 
 
 def _keep_secret(path: Path) -> None:

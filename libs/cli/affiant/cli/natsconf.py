@@ -1,9 +1,10 @@
-"""The configuration of the nats-server that an installation on one machine runs.
+"""The configuration of nats-server, on a laptop and in a cluster: computed from `affiant.common.bus`.
 
-Nobody is anonymous. Every user may subscribe to its own inbox only (otherwise it could read another's answers)
-and publish what `affiant.common.bus` gives it. Outside systems have an account of their own: inside one account,
-whoever may publish at all can have the server's answer stored in any stream, by naming that stream's subject as
-the reply subject. Between accounts the server replaces reply subjects, and this way is closed.
+Nobody is anonymous. The streams lie in accounts where only an administrator has a user; every service and every
+outside system has an account of its own and reaches the subjects that `bus.grants` gives it, nothing else. Inside one
+account, whoever may publish at all can have the server's answer stored in any stream, by naming that stream's subject
+as the reply subject, or a message of his choice, by having it delivered there. Between accounts the server replaces
+reply subjects, and both ways are closed (decision 50).
 """
 
 from __future__ import annotations
@@ -11,18 +12,69 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from affiant.cli.home import NATS_USERS, Home
 from affiant.common import bus
+from affiant.common.bus import Grant
 from affiant.common.errors import NotFound
 
-API_PREFIX = "AFFIANT.API"
-"""Under this prefix (instead of `$JS.API`) outside systems find the durables that are open to them."""
+ADMINS = {bus.RECORDS_ACCOUNT: "admin", bus.AUDIT_ACCOUNT: "admin-audit"}
+"""The administrator of each account that holds streams: it declares them."""
 
-_WIDE_PUBLISH = {"operator": ["affiant.>", "$JS.API.>"], "admin": ["$JS.API.>"]}
-_WIDE_SUBSCRIBE = {"operator": ["affiant.>"]}
+LISTENERS = {bus.RECORDS_ACCOUNT: "listener", bus.AUDIT_ACCOUNT: "listener-audit"}
+"""Who hears the events of an account as they come (`affiant tail`), and may publish nothing at all. A subscription from
+another account would not hear what came from a third one."""
+
+
+@dataclass(frozen=True)
+class User:
+    """A user of the bus, by the public half of an NKey (`previous`: of the one before, while keys are changed) or a
+    password. `kind` is `outside` for a system that publishes what it decided itself."""
+
+    name: str
+    nkey: str = ""
+    password: str = ""
+    previous: str = ""
+    kind: str = ""
+
+    @property
+    def account(self) -> str:
+        return self.name.upper()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tls:
+    """Certificates, as files where the server runs."""
+
+    cert_file: str
+    key_file: str
+    ca_file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cluster:
+    """Servers that hold the streams together. Whoever may join sees everything, so they know each other by a
+    password."""
+
+    name: str
+    listen: str
+    routes: Sequence[str]
+    password: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Server:
+    """Where a server listens, and where it keeps its streams. Without `name` it must be given at its start."""
+
+    listen: str
+    monitor: str
+    store: str
+    name: str = ""
+    tls: Tls | None = None
+    cluster: Cluster | None = None
 
 
 def find_server() -> str:
@@ -36,70 +88,87 @@ def find_server() -> str:
     return found
 
 
-def text(home: Home) -> str:
-    """The configuration file for `home`.
-
-    Passwords stand in it in the clear: the file is 0600 and lies beside the files that hold the same passwords for
-    the clients, so hashing them here would protect nothing and cost each connection about 0.1 s of bcrypt.
-    """
-    ports = home.ports()
-    config = {
-        "listen": f"127.0.0.1:{ports['nats']}",
-        "http": f"127.0.0.1:{ports['nats-monitor']}",
-        "server_name": "affiant",
+def text(server: Server, users: Iterable[User]) -> str:
+    """The configuration file. It holds a secret only where a user has a password, or servers form a cluster."""
+    config: dict[str, Any] = {
+        "listen": server.listen,
+        "http": server.monitor,
         "max_payload": 1024**2,
         # A record is acked only when the disk has it: by default acked messages are fsynced every two minutes.
-        "jetstream": {"store_dir": str(home.path / "nats" / "store"), "sync_interval": "always"},
-        "accounts": {"AFFIANT": _inner(home), "OUTSIDE": _outer(home)},
+        "jetstream": {"store_dir": server.store, "sync_interval": "always"},
+        "accounts": accounts(list(users)),
     }
+    if server.name:
+        config["server_name"] = server.name
+    if server.tls:
+        config["tls"] = {"cert_file": server.tls.cert_file, "key_file": server.tls.key_file}
+    if server.cluster:
+        config["cluster"] = _cluster(server.cluster, server.tls)
     # nats-server reads JSON: its configuration language is a superset of it.
     return json.dumps(config, indent=2)
 
 
-def _inner(home: Home) -> dict[str, Any]:
-    users = [user for user in NATS_USERS if user != "outside"]
+def accounts(users: Sequence[User]) -> dict[str, Any]:
+    """Every account: those with streams, and one for each user."""
+    inside = {*ADMINS.values(), *LISTENERS.values()}
+    granted = {user.name: bus.grants(user.name, user.kind) for user in users if user.name not in inside}
+    holding = {account: _holding(account, users, granted) for account in bus.ACCOUNTS}
+    return holding | {
+        user.account: {
+            "users": _logins(user, {"publish": [grant.called for grant in granted[user.name]]}),
+            "imports": _imports(granted[user.name]),
+        }
+        for user in users
+        if user.name in granted
+    }
+
+
+def _holding(account: str, users: Sequence[User], granted: dict[str, list[Grant]]) -> dict[str, Any]:
+    may: dict[str, dict[str, Any]] = {
+        ADMINS[account]: {"publish": [f"{bus.API}.>"]},
+        LISTENERS[account]: {"publish": {"deny": ">"}, "subscribe": ["affiant.>"]},
+    }
     return {
         "jetstream": "enabled",
-        "users": [_user(home, name, _publish(name), _WIDE_SUBSCRIBE.get(name, [])) for name in users],
-        "exports": [
-            {"service": subject, "accounts": ["OUTSIDE"]} | ({"response_type": "stream"} if streams else {})
-            for subject, streams in _open_subjects()
-        ],
+        "users": [login for user in users if user.name in may for login in _logins(user, may[user.name])],
+        "exports": _exports(account, users, granted),
     }
 
 
-def _outer(home: Home) -> dict[str, Any]:
-    subjects = [subject for subject, _ in _open_subjects()]
-    return {
-        "users": [_user(home, "outside", [_renamed(subject) for subject in subjects], [])],
-        "imports": [
-            {"service": {"account": "AFFIANT", "subject": subject}, "to": _renamed(subject)} for subject in subjects
-        ],
+def _exports(account: str, users: Sequence[User], granted: dict[str, list[Grant]]) -> list[dict[str, Any]]:
+    borrowers: dict[Grant, list[str]] = {}
+    for user in users:
+        for grant in granted.get(user.name, []):
+            if grant.account == account:
+                borrowers.setdefault(grant, []).append(user.account)
+    return [
+        {"service": grant.subject, "accounts": names} | ({"response_type": "stream"} if grant.many else {})
+        for grant, names in borrowers.items()
+    ]
+
+
+def _imports(granted: Iterable[Grant]) -> list[dict[str, Any]]:
+    return [{"service": {"account": grant.account, "subject": grant.subject}, "to": grant.called} for grant in granted]
+
+
+def _logins(user: User, may: dict[str, Any]) -> list[dict[str, Any]]:
+    # Without an inbox of its own, a user could read another's answers.
+    permissions = {"subscribe": [f"{bus.inbox_prefix(user.kind or user.name)}.>"]} | may
+    if user.password:
+        return [{"user": user.name, "password": user.password, "permissions": permissions}]
+    return [{"nkey": key, "permissions": permissions} for key in (user.nkey, user.previous) if key]
+
+
+def _cluster(cluster: Cluster, tls: Tls | None) -> dict[str, Any]:
+    routes = [route.replace("://", f"://routes:{cluster.password}@") for route in cluster.routes]
+    config: dict[str, Any] = {
+        "name": cluster.name,
+        "listen": cluster.listen,
+        "authorization": {"user": "routes", "password": cluster.password, "timeout": 5},
+        "routes": routes,
+        # A pod's address changes; the names of the routes do not.
+        "no_advertise": True,
     }
-
-
-def _user(home: Home, name: str, publish: list[str], subscribe: list[str]) -> dict[str, Any]:
-    permissions = {"publish": publish, "subscribe": [f"{bus.inbox_prefix(name)}.>", *subscribe]}
-    return {"user": name, "password": home.password(name), "permissions": permissions}
-
-
-def _publish(user: str) -> list[str]:
-    return _WIDE_PUBLISH.get(user) or bus.publish_subjects(user)
-
-
-def _open_subjects() -> list[tuple[str, bool]]:
-    """What outside systems reach of the inner account, and whether one request gets a stream of answers."""
-    subjects = [("affiant.outside.>", False)]
-    for durable in bus.durables_of("outside"):
-        where = f"{durable.stream}.{durable.name}"
-        subjects += [
-            (f"$JS.API.CONSUMER.INFO.{where}", False),
-            (f"$JS.API.CONSUMER.MSG.NEXT.{where}", True),
-            (f"$JS.ACK.{where}.>", False),
-        ]
-    return subjects
-
-
-def _renamed(subject: str) -> str:
-    # An account without JetStream answers $JS.API requests itself, with a refusal: so the import has another name.
-    return subject.replace("$JS.API", API_PREFIX)
+    if tls:
+        config["tls"] = {"cert_file": tls.cert_file, "key_file": tls.key_file, "ca_file": tls.ca_file}
+    return config

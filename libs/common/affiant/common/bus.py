@@ -1,4 +1,4 @@
-"""The bus, declared once, as data: streams, durable consumers, who may publish what.
+"""The bus, declared once, as data: streams, durable consumers, accounts, who may publish what.
 
 `declare` makes a server agree with the declaration; nothing else creates streams or consumers. Data streams are
 kept in files and refuse new messages when they are full (`discard=new`), because the default drops the oldest
@@ -7,6 +7,7 @@ ones without a word.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nats.js import JetStreamContext
@@ -25,6 +26,17 @@ GIB = 1024**3
 DAY = 86_400.0
 
 SERVICES = ("registry", "deployer", "explainer", "auditor")
+
+API = "$JS.API"
+LENT_API = "AFFIANT.API"
+"""What JetStream's API is called in an account that has borrowed parts of it: a request to `$JS.API` would be answered
+by the server itself, which says that the account has no JetStream."""
+
+RECORDS_ACCOUNT = "AFFIANT"
+AUDIT_ACCOUNT = "AUDIT"
+ACCOUNTS = (RECORDS_ACCOUNT, AUDIT_ACCOUNT)
+"""The accounts that hold streams. Nobody but an administrator has a user there (decision 50): inside an account,
+whoever may publish at all can have the server's answer stored in any stream of it."""
 DEAD_LETTERS = "affiant.dead"
 """`affiant.dead.<durable>`: messages that were set aside, with the reason in their headers."""
 
@@ -38,6 +50,7 @@ class Stream:
     max_bytes: int
     max_age_seconds: float
     duplicate_window_seconds: float = 120.0
+    account: str = RECORDS_ACCOUNT
 
 
 @dataclass(frozen=True)
@@ -59,7 +72,7 @@ class Durable:
 MODELS = Stream("MODELS", ("affiant.registry.>", "affiant.deployer.>"), GIB, 3650 * DAY)
 PREDICTIONS = Stream("PREDICTIONS", ("affiant.modelserver.>", "affiant.outside.>"), 8 * GIB, 30 * DAY)
 EXPLANATIONS = Stream("EXPLANATIONS", ("affiant.explainer.>",), 2 * GIB, 30 * DAY)
-AUDIT = Stream("AUDIT", ("affiant.auditor.>",), GIB, 365 * DAY)
+AUDIT = Stream("AUDIT", ("affiant.auditor.>",), GIB, 365 * DAY, account=AUDIT_ACCOUNT)
 DEAD = Stream("DEAD", (f"{DEAD_LETTERS}.>",), GIB, 365 * DAY)
 
 STREAMS = (MODELS, PREDICTIONS, EXPLANATIONS, AUDIT, DEAD)
@@ -129,24 +142,75 @@ def inbox_prefix(user: str) -> str:
     return f"_INBOX_{user}"
 
 
-def publish_subjects(user: str) -> list[str]:
-    """The subjects that a service, the model server or an outside system may publish to, and nothing else."""
-    subjects = [f"affiant.{user}.>"]
+@dataclass(frozen=True)
+class Grant:
+    """A subject of another account that a user may send to. `many`: one request is answered by many messages."""
+
+    account: str
+    subject: str
+    many: bool = False
+
+    @property
+    def called(self) -> str:
+        """The subject's name in the user's own account."""
+        return self.subject.replace(API, LENT_API)
+
+
+def account_of(stream: str) -> str:
+    """The account that holds this stream."""
+    return next(one.account for one in STREAMS if one.name == stream)
+
+
+def grants(user: str, kind: str = "") -> list[Grant]:
+    """All that a user may do on the bus but listen to its own inbox; nothing else is possible.
+
+    `user` is a service, `modelserver`, `outside` or `operator`, or any other name with the `kind` `outside`: a
+    system that publishes what it decided itself.
+    """
+    if user == "operator":
+        return [*_watching(), *_replaying()]
+    owner = kind or user
+    account = next(stream.account for stream in STREAMS if f"affiant.{owner}.>" in stream.subjects)
+    found = [Grant(account, f"affiant.{owner}.>")]
     for durable in durables_of(user):
-        where = f"{durable.stream}.{durable.name}"
-        subjects += [
-            f"{DEAD_LETTERS}.{durable.name}",
-            f"$JS.API.CONSUMER.INFO.{where}",
-            f"$JS.API.CONSUMER.MSG.NEXT.{where}",
-            f"$JS.ACK.{where}.>",
-        ]
-    return subjects
+        found += _reading(durable)
+        if durable.service in SERVICES:
+            found.append(Grant(DEAD.account, f"{DEAD_LETTERS}.{durable.name}"))
+    return found
 
 
-async def declare(js: JetStreamContext, *, replicas: int = 1) -> list[str]:
-    """Create or update every stream and durable; safe to repeat. Returns what was changed, for a person to read."""
-    changed = [await _declare_stream(js, stream, replicas) for stream in STREAMS]
-    changed += [await _declare_durable(js, durable) for durable in (*DURABLES, *OUTSIDE_DURABLES)]
+def _reading(durable: Durable) -> list[Grant]:
+    account, where = account_of(durable.stream), f"{durable.stream}.{durable.name}"
+    return [
+        Grant(account, f"{API}.CONSUMER.INFO.{where}"),
+        Grant(account, f"{API}.CONSUMER.MSG.NEXT.{where}", many=True),
+        Grant(account, f"$JS.ACK.{where}.>"),
+    ]
+
+
+def _watching() -> list[Grant]:
+    """The operator sees how streams and durables are; not what was stored, other than dead letters."""
+    durables = [(account_of(one.stream), f"{one.stream}.{one.name}") for one in (*DURABLES, *OUTSIDE_DURABLES)]
+    return [
+        *(Grant(stream.account, f"{API}.STREAM.INFO.{stream.name}") for stream in STREAMS),
+        *(Grant(account, f"{API}.CONSUMER.INFO.{where}") for account, where in durables),
+        Grant(DEAD.account, f"{API}.STREAM.MSG.GET.{DEAD.name}"),
+        Grant(DEAD.account, f"{API}.STREAM.MSG.DELETE.{DEAD.name}"),
+    ]
+
+
+def _replaying() -> list[Grant]:
+    """The operator publishes dead letters again, to where they came from; never what the auditor says."""
+    streams = (MODELS, PREDICTIONS, EXPLANATIONS)
+    return [Grant(stream.account, subject) for stream in streams for subject in stream.subjects]
+
+
+async def declare(js: JetStreamContext, *, streams: Iterable[Stream] = STREAMS, replicas: int = 1) -> list[str]:
+    """Create or update `streams` and their durables; safe to repeat. Returns what was changed, for a person to read."""
+    wanted = {stream.name: stream for stream in streams}
+    durables = [durable for durable in (*DURABLES, *OUTSIDE_DURABLES) if durable.stream in wanted]
+    changed = [await _declare_stream(js, stream, replicas) for stream in wanted.values()]
+    changed += [await _declare_durable(js, durable) for durable in durables]
     return [line for line in changed if line]
 
 

@@ -10,24 +10,23 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Generator, Iterator
 from contextvars import Context
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import structlog
 import uvicorn
 import uvloop
 from faststream.nats import NatsBroker, NatsMessage
-from faststream.nats.security import NatsUserPassword
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 
 from affiant.common import auth, bus, logs, subjects
+from affiant.common.client import Client, credentials, servers
 from affiant.common.health import BusHealth, Seldom
 from affiant.common.http import make_app
 from affiant.common.service import Runtime, Service
-from affiant.common.settings import ServiceSettings, read_secret
+from affiant.common.serving import BusAccess
+from affiant.common.settings import ServiceSettings
 
 log = structlog.get_logger(__name__)
 
@@ -179,7 +178,7 @@ async def _bus(running: Running) -> AsyncIterator[NatsBroker]:
     if not connecting.done():
         connecting.cancel()
     else:
-        running.nats = await connecting
+        running.nats = cast(Client, await connecting)
         running.js = running.nats.jetstream()
     try:
         yield broker
@@ -192,8 +191,10 @@ async def _bus(running: Running) -> AsyncIterator[NatsBroker]:
 def _make_broker(running: Running) -> NatsBroker:
     settings = running.service.settings
     subjects.accept_any()
-    return NatsBroker(
-        settings.nats_url,
+    return _Broker(
+        Client(settings.nats_api),
+        credentials(_access(settings)),
+        servers(settings.nats_url),
         name=f"affiant-{running.service.name}",
         inbox_prefix=bus.inbox_prefix(running.service.name).encode(),
         # After its last attempt a pull subscriber would hang for ever at full CPU.
@@ -202,17 +203,32 @@ def _make_broker(running: Running) -> NatsBroker:
         ping_interval=10,
         error_cb=running.bus_health.on_error,
         closed_cb=running.on_closed,
-        security=_security(settings),
         decoder=_raw_body,
         logger=None,
     )
 
 
-def _security(settings: ServiceSettings) -> NatsUserPassword | None:
-    if not settings.nats_user:
-        return None
-    context = ssl.create_default_context() if settings.nats_url.startswith("tls://") else None
-    return NatsUserPassword(settings.nats_user, read_secret(settings.nats_password_file), ssl_context=context)
+class _Broker(NatsBroker):
+    """FastStream's broker over a client of ours."""
+
+    def __init__(self, client: Client, proof: dict[str, Any], *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._own, self._proof = client, proof
+
+    async def _connect(self) -> Client:
+        await self._own.connect(**self._connection_kwargs | self._proof)
+        self.config.connect(self._own)
+        return self._own
+
+
+def _access(settings: ServiceSettings) -> BusAccess:
+    return BusAccess(
+        url=settings.nats_url,
+        user=settings.nats_user,
+        password_file=settings.nats_password_file,
+        nkey_file=settings.nats_nkey_file,
+        ca_file=settings.nats_ca_file,
+    )
 
 
 async def _raw_body(message: NatsMessage) -> bytes:

@@ -14,9 +14,9 @@ from importlib.metadata import entry_points
 
 from fastapi import APIRouter
 from faststream.nats import NatsRouter
-from nats.aio.client import Client
 from nats.js import JetStreamContext
 
+from affiant.common.client import Client
 from affiant.common.errors import Problem
 from affiant.common.settings import ServiceSettings
 

@@ -21,11 +21,15 @@ from affiant.common.events import ModelSpec
 
 
 class BusAccess(Struct, frozen=True, kw_only=True):
-    """How to reach the bus. `password_file` holds the password alone, so that no config or process list shows it."""
+    """How to reach the bus: by an NKey, whose seed is in `nkey_file`, or by a name and the password in `password_file`
+    (secrets are named by file, so that no config or process list shows one). `ca_file` holds the certificates that the
+    server's is held against; without it those of the system count, and TLS is used where the URL says `tls://`."""
 
     url: str
     user: str = ""
     password_file: str = ""
+    nkey_file: str = ""
+    ca_file: str = ""
 
 
 class ServerConfig(Struct, frozen=True, kw_only=True):

@@ -22,13 +22,18 @@ T = TypeVar("T", bound=Struct)
 class ServiceSettings(Struct, frozen=True, kw_only=True):
     """What every service needs. A service's own settings are a subclass.
 
-    Without `people_file` nobody is known, and every protected route answers 401. `service_token_file` holds the
-    bearer token that this service shows to other services.
+    `nats_nkey_file` holds the seed of the user's NKey; `nats_user` and `nats_password_file` are for a bus that knows
+    names and passwords. `nats_api` is what JetStream's API is called in the user's account: `AFFIANT.API` where
+    `affiant bootstrap` wrote the configuration of the bus. Without `people_file` nobody is known, and every protected
+    route answers 401. `service_token_file` holds the bearer token that this service shows to other services.
     """
 
     nats_url: str = "nats://127.0.0.1:4222"
     nats_user: str = ""
     nats_password_file: str = ""
+    nats_nkey_file: str = ""
+    nats_ca_file: str = ""
+    nats_api: str = "$JS.API"
     http_host: str = "127.0.0.1"
     http_port: int = 8400
     data_dir: str = "./affiant-data"

@@ -6,12 +6,11 @@ import re
 from collections.abc import Callable
 
 import structlog
-from nats.aio.client import Client
 
 from affiant.common import bus, ids
+from affiant.common.client import Client, credentials, servers
 from affiant.common.errors import Problem
 from affiant.common.serving import BusAccess
-from affiant.common.settings import read_secret
 
 log = structlog.get_logger(__name__)
 
@@ -88,10 +87,9 @@ class Connection:
         """Connect; tries again until it succeeds."""
         user = self._access.user
         await self._client.connect(
-            self._access.url,
+            servers(self._access.url),
             name=self._name,
-            user=user or None,
-            password=read_secret(self._access.password_file) or None if user else None,
+            **credentials(self._access),
             inbox_prefix=bus.inbox_prefix(user or "modelserver").encode(),
             # The default gives up after two minutes.
             max_reconnect_attempts=-1,

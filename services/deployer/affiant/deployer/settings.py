@@ -23,6 +23,7 @@ class DeployerSettings(ServiceSettings, frozen=True, kw_only=True):
     modelserver_nats_url: str = ""
     modelserver_nats_user: str = ""
     modelserver_nats_password_file: str = ""
+    modelserver_nats_nkey_file: str = ""
     models_host: str = "127.0.0.1"
     ready_timeout_seconds: float = 30.0
     reconcile_seconds: float = 5.0

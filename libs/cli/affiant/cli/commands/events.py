@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import AsyncExitStack
 from typing import Annotated, Any
 
 import typer
 from nats.aio.msg import Msg
 
 from affiant.cli.connection import connected, wait_for
+from affiant.cli.natsconf import LISTENERS
 from affiant.cli.references import names
 from affiant.cli.session import Session, command
 from affiant.cli.views import events as views
@@ -47,11 +49,13 @@ def tail(
 
 async def _follow(session: Session, model: str, wanted: frozenset[str], count: int | None) -> None:
     arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
-    async with connected(session.home, "operator") as client:
-        await client.subscribe("affiant.>", cb=arrived.put)
-        await client.flush()
+    async with AsyncExitStack() as opened:
+        clients = [await opened.enter_async_context(connected(session.home, ear)) for ear in LISTENERS.values()]
+        for client in clients:
+            await client.subscribe("affiant.>", cb=arrived.put)
+            await client.flush()
         session.note(f"following {client.connected_url.netloc if client.connected_url else 'the bus'}; Ctrl-C ends it")
-        watching = asyncio.create_task(_end_with(client, arrived))
+        watching = asyncio.create_task(_end_with(clients[0], arrived))
         shown = 0
         while count is None or shown < count:
             message = await arrived.get()

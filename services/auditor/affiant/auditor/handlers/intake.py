@@ -13,7 +13,6 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 
 import structlog
-from nats.aio.client import Client
 from nats.errors import Error as NatsError, MaxPayloadError
 from nats.js import JetStreamContext
 from nats.js.errors import APIError
@@ -24,6 +23,7 @@ from affiant.auditor.domain.arrival import Arrival, Fault
 from affiant.auditor.handlers.pull import Held, Pull
 from affiant.auditor.store.database import Standby, StoreAway
 from affiant.common import bus, delivery
+from affiant.common.client import Client
 
 log = structlog.get_logger(__name__)
 

@@ -13,12 +13,12 @@ from dataclasses import dataclass
 
 import msgspec
 import structlog
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
 from affiant.auditor.domain.arrival import Arrival
 from affiant.common import bus, wire
+from affiant.common.client import Client
 
 log = structlog.get_logger(__name__)
 
@@ -54,7 +54,7 @@ class Pull:
         self._nats = nats
         self._window = min(window, durable.max_ack_pending)
         self._deliver = deliver
-        self._next = f"$JS.API.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}"
+        self._next = f"{nats.api}.CONSUMER.MSG.NEXT.{durable.stream}.{durable.name}"
         self._inbox = ""
         self._subscription: Subscription | None = None
         self._expected = 0
