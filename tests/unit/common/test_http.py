@@ -138,3 +138,23 @@ def test_an_unknown_role_in_the_people_file_is_refused(tmp_path: Path) -> None:
     path.write_text(json.dumps([{"name": "eve", "roles": ["god"], "token_sha256": "0"}]))
     with pytest.raises(Problem, match="unknown roles"):
         People.read(str(path))
+
+
+class Somebody:
+    """An issuer that knows everybody by the name of `name`."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    async def person(self, token: str) -> Person:
+        return Person(self.name, frozenset({"approver"}))
+
+
+async def test_an_issuer_may_not_name_somebody_of_the_people_file(people: People) -> None:
+    async def ask() -> list[str]:
+        return []
+
+    for name, status in (("ana", 401), ("eve", 200)):
+        guarded = make_app(make_service(), ask, lambda: True, people, Somebody(name))
+        async with client(guarded, "a.b.c") as http:
+            assert (await http.get("/v1/who")).status_code == status

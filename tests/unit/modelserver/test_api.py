@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from affiant.modelserver.api import MAX_BODY_BYTES, Door
+from affiant.modelserver.api import MAX_BODY_BYTES, OPEN_PATHS, Door, token_hash
 from tests.unit.modelserver.fakes import FakeAudit, application, make_inference
 
 pytestmark = pytest.mark.anyio
@@ -18,11 +18,11 @@ pytestmark = pytest.mark.anyio
 class Site:
     """A door, and what stands behind it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, tokens: frozenset[bytes] = frozenset()) -> None:
         self.audit = FakeAudit()
         inference = make_inference(folder, self.audit)
         spec = inference._model.spec
-        self.door = Door(spec, inference, self.audit.trouble, lambda: b"figures 1\n")
+        self.door = Door(spec, inference, self.audit.trouble, lambda: b"figures 1\n", tokens)
 
     async def call(
         self, method: str, path: str, body: bytes | list[bytes] = b"", headers: dict[str, str] | None = None
@@ -137,3 +137,16 @@ async def test_a_client_that_gets_503_is_told_when_to_come_back(site: Site) -> N
     site.audit.refuse = "the bus is away"
     status, _, headers = await site.call("POST", INFER, json.dumps(application((5, 1))).encode())
     assert (status, headers["retry-after"]) == (503, "1")
+
+
+async def test_where_tokens_are_wanted_nothing_but_health_and_figures_answers_without_one(tmp_path: Path) -> None:
+    site = Site(tmp_path, frozenset({token_hash(b"new"), token_hash(b"old")}))
+    walked = [("POST", INFER), *site.door._routes, ("GET", "/metrics"), ("GET", "/nowhere")]
+    for given in ({}, {"authorization": "Bearer guessed"}, {"authorization": "Basic new"}, {"authorization": "Bearer"}):
+        answers = {path: await site.call(method, path, headers=given) for method, path in walked}
+        assert {path for path, (status, *_) in answers.items() if status != 401} == OPEN_PATHS
+        assert answers[INFER][2]["www-authenticate"] == "Bearer"
+    assert site.audit.kept == []
+    for token in ("new", "old"):
+        answered, *_ = await site.call("GET", "/v2", headers={"authorization": f"Bearer {token}"})
+        assert answered == 200

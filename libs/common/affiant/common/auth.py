@@ -3,7 +3,7 @@
 `Guard` wraps the whole application, so that a route cannot be forgotten: everything but the probes and the
 metrics needs `Authorization: Bearer <token>`. Tokens are kept as SHA-256 hashes in a file:
 `[{"name": "ana", "roles": ["author"], "token_sha256": "…"}]`. They are random (at least 128 bits), which is why
-a fast hash suffices.
+a fast hash suffices. Beside them tokens of an OpenID Connect issuer may count (`affiant.common.oidc`).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 from fastapi import Request
@@ -20,7 +20,7 @@ from msgspec import Struct
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from affiant.common.errors import Forbidden, Problem
+from affiant.common.errors import Forbidden, Problem, Unavailable
 
 ROLES = ("author", "approver", "auditor", "operator", "service")
 OPEN_PATHS = frozenset({"/livez", "/readyz", "/metrics"})
@@ -32,6 +32,22 @@ class Person:
 
     name: str
     roles: frozenset[str]
+
+
+class Denied(Exception):
+    """This token does not count; the text says why, to whoever showed it."""
+
+    def __init__(self, reason: str, *, hint: str = "") -> None:
+        super().__init__(reason)
+        self.hint = hint
+
+
+class Tokens(Protocol):
+    """Whoever knows whose a token is."""
+
+    async def person(self, token: str) -> Person:
+        """Raises `Denied`, or `Unavailable` while it cannot be told."""
+        ...
 
 
 class KnownPerson(Struct, frozen=True):
@@ -46,6 +62,7 @@ class People:
     """The people that are known, by the hash of their token."""
 
     def __init__(self, known: list[KnownPerson]) -> None:
+        self.names = frozenset(line.name for line in known)
         self._by_hash = {line.token_sha256: Person(line.name, frozenset(line.roles)) for line in known}
 
     @classmethod
@@ -75,18 +92,36 @@ def token_hash(token: str) -> str:
 class Guard:
     """ASGI middleware around everything: 401 for whoever is not known, the person in `scope["state"]` otherwise."""
 
-    def __init__(self, app: ASGIApp, people: People) -> None:
+    def __init__(self, app: ASGIApp, people: People, issuer: Tokens | None = None) -> None:
         self.app = app
         self.people = people
+        self.issuer = issuer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] not in OPEN_PATHS:
-            person = self.people.with_token(_bearer(scope))
-            if person is None:
-                await _refusal()(scope, receive, send)
+            try:
+                person = await self._person(_bearer(scope))
+            except Denied as denied:
+                await _refusal(str(denied), denied.hint)(scope, receive, send)
+                return
+            except Unavailable as away:
+                content = {"error": away.message, "hint": away.hint}
+                await JSONResponse(content, status_code=away.status)(scope, receive, send)
                 return
             scope.setdefault("state", {})["person"] = person
         await self.app(scope, receive, send)
+
+    async def _person(self, token: str) -> Person:
+        known = self.people.with_token(token)
+        if known is not None:
+            return known
+        # What an issuer signed has three parts; our own tokens have no dot, so that a mistyped one is not sent about.
+        if self.issuer is None or token.count(".") != 2:
+            raise Denied("who are you? this needs a valid token", hint="send `Authorization: Bearer <token>`")
+        person = await self.issuer.person(token)
+        if person.name in self.people.names:
+            raise Denied(f"the name {person.name} belongs to somebody in the people file")
+        return person
 
 
 def _bearer(scope: Scope) -> str:
@@ -97,9 +132,9 @@ def _bearer(scope: Scope) -> str:
     return ""
 
 
-def _refusal() -> JSONResponse:
+def _refusal(reason: str, hint: str) -> JSONResponse:
     return JSONResponse(
-        {"error": "who are you? this needs a valid token", "hint": "send `Authorization: Bearer <token>`"},
+        {"error": reason, **({"hint": hint} if hint else {})},
         status_code=401,
         headers={"WWW-Authenticate": "Bearer"},
     )

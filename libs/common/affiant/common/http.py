@@ -24,7 +24,13 @@ log = structlog.get_logger(__name__)
 Problems = Callable[[], Awaitable[list[str]]]
 
 
-def make_app(service: Service, problems: Problems, started: Callable[[], bool], people: auth.People) -> ASGIApp:
+def make_app(
+    service: Service,
+    problems: Problems,
+    started: Callable[[], bool],
+    people: auth.People,
+    issuer: auth.Tokens | None = None,
+) -> ASGIApp:
     """The whole application of a service. `auth.Guard` is outermost: no route can be outside of it."""
     app = FastAPI(
         title=f"Affiant {service.name}",
@@ -36,7 +42,7 @@ def make_app(service: Service, problems: Problems, started: Callable[[], bool], 
     app.include_router(service.api)
     _add_probes(app, problems, service.state)
     _add_errors(app)
-    return auth.Guard(_Gate(_Bound(app), started), people)
+    return auth.Guard(_Gate(_Bound(app), started), people, issuer)
 
 
 class _Gate:

@@ -20,7 +20,7 @@ import uvloop
 from faststream.nats import NatsBroker, NatsMessage
 from nats.js import JetStreamContext
 
-from affiant.common import auth, bus, logs, subjects
+from affiant.common import auth, bus, logs, oidc, subjects
 from affiant.common.client import Client, credentials, servers
 from affiant.common.health import BusHealth, Seldom
 from affiant.common.http import make_app
@@ -140,7 +140,14 @@ async def _work(running: Running, runtime: Runtime, broker: NatsBroker) -> None:
 @contextlib.asynccontextmanager
 async def _http(running: Running) -> AsyncIterator[None]:
     settings = running.service.settings
-    app = make_app(running.service, running.problems, lambda: running.started, auth.People.read(settings.people_file))
+    trust = oidc.Trust.read(settings)
+    app = make_app(
+        running.service,
+        running.problems,
+        lambda: running.started,
+        auth.People.read(settings.people_file),
+        oidc.Issuer(trust) if trust else None,
+    )
     server = _Server(
         uvicorn.Config(
             app,

@@ -38,7 +38,8 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     `listen_fd` is an inherited listening socket (shared by the old and the new version of one model);
     without it the server binds `host`:`port` itself. `data_dir` may be shared by servers of one model: what a dead
     one left unpublished there, another publishes. Of records that are not on the bus yet at most
-    `unpublished_max_bytes` are held; then requests are refused with 503.
+    `unpublished_max_bytes` are held; then requests are refused with 503. With `token_file`, requests must show one of
+    the bearer tokens in it (one a line); without it, whoever reaches the port may ask.
     """
 
     spec: ModelSpec
@@ -54,6 +55,7 @@ class ServerConfig(Struct, frozen=True, kw_only=True):
     drain_seconds: float = 20.0
     audit_timeout_seconds: float = 5.0
     unpublished_max_bytes: int = 268_435_456
+    token_file: str = ""
 
 
 class ServerStatus(Struct, frozen=True, kw_only=True):

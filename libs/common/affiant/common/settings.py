@@ -26,6 +26,8 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
     names and passwords. `nats_api` is what JetStream's API is called in the user's account: `AFFIANT.API` where
     `affiant bootstrap` wrote the configuration of the bus. Without `people_file` nobody is known, and every protected
     route answers 401. `service_token_file` holds the bearer token that this service shows to other services.
+    With `oidc_issuer`, tokens of that OpenID Connect issuer count beside those of the people file:
+    `affiant.common.oidc.Trust` says what the other `oidc_` settings mean (`oidc_roles`: `their-group=approver,…`).
     """
 
     nats_url: str = "nats://127.0.0.1:4222"
@@ -39,6 +41,12 @@ class ServiceSettings(Struct, frozen=True, kw_only=True):
     data_dir: str = "./affiant-data"
     people_file: str = ""
     service_token_file: str = ""
+    oidc_issuer: str = ""
+    oidc_audience: str = ""
+    oidc_name_claim: str = "sub"
+    oidc_roles_claim: str = "roles"
+    oidc_roles: list[str] = []
+    oidc_ca_file: str = ""
     log_format: Literal["json", "console"] = "json"
 
 

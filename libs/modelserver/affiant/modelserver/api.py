@@ -5,6 +5,7 @@ Routes are exact paths, looked up in a table. Errors are `{"error": "<text>"}`, 
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -27,17 +28,30 @@ _JSON = (b"content-type", b"application/json")
 _TEXT = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
 _CLOSE = (b"connection", b"close")
 _RETRY = (b"retry-after", b"1")
+_CHALLENGE = (b"www-authenticate", b"Bearer")
 _encode = msgspec.json.Encoder().encode
+
+OPEN_PATHS = frozenset({"/v2/health/live", "/v2/health/ready", "/metrics"})
+"""What an orchestrator and a scraper ask; nothing of a request or of the model is in it."""
 
 Route = Callable[[], Answer]
 
 
 class Door:
-    """The ASGI application. While `draining`, each answer asks the client to close its connection."""
+    """The ASGI application. While `draining`, each answer asks the client to close its connection.
+
+    With `tokens` (as `token_hash` gives them), everything but `OPEN_PATHS` needs one of them.
+    """
 
     def __init__(
-        self, spec: ModelSpec, inference: Inference, not_ready: Callable[[], str], metrics: Callable[[], bytes]
+        self,
+        spec: ModelSpec,
+        inference: Inference,
+        not_ready: Callable[[], str],
+        metrics: Callable[[], bytes],
+        tokens: frozenset[bytes] = frozenset(),
     ) -> None:
+        self._tokens = tokens
         self._inference = inference
         self._not_ready = not_ready
         self._metrics = metrics
@@ -69,7 +83,10 @@ class Door:
         if scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served here")
         path, method = scope["path"], scope["method"]
-        if path in self._infer and method == "POST":
+        if self._tokens and path not in OPEN_PATHS and not self._knows(scope):
+            refusal = _answer(401, {"error": "this needs a token: send `Authorization: Bearer <token>`"})
+            await self._send(send, refusal.status, _JSON, refusal.body)
+        elif path in self._infer and method == "POST":
             answer = await self._inference.answer(await _call(scope, receive))
             await self._send(send, answer.status, _JSON, answer.body)
         elif path == "/metrics" and method == "GET":
@@ -77,6 +94,11 @@ class Door:
         else:
             answer = self._look_up(method, path)
             await self._send(send, answer.status, _JSON, answer.body)
+
+    def _knows(self, scope: Scope) -> bool:
+        given = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        kind, _, token = given.partition(b" ")
+        return kind.lower() == b"bearer" and token_hash(token.strip()) in self._tokens
 
     def _look_up(self, method: str, path: str) -> Answer:
         route = self._routes.get((method, path))
@@ -106,8 +128,15 @@ class Door:
             headers.append(_CLOSE)
         if status == 503:
             headers.append(_RETRY)
+        elif status == 401:
+            headers.append(_CHALLENGE)
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
+
+
+def token_hash(token: bytes) -> bytes:
+    """By what a token is looked up: the time that takes tells nothing about the token itself."""
+    return hashlib.sha256(token).digest()
 
 
 def _answer(status: int, document: object) -> Answer:

@@ -20,7 +20,8 @@ import structlog
 
 from affiant.common.errors import Problem
 from affiant.common.serving import ServerConfig, ServerStatus
-from affiant.modelserver.api import Door
+from affiant.common.settings import read_secret
+from affiant.modelserver.api import Door, token_hash
 from affiant.modelserver.audit import Acked, Audit, Buffered
 from affiant.modelserver.buffer import Buffer, name_of
 from affiant.modelserver.connection import Connection
@@ -134,7 +135,7 @@ class App:
         def not_ready() -> str:
             return "draining" if self._state == "draining" else audit.trouble()
 
-        door = Door(config.spec, inference, not_ready, self._metrics.page)
+        door = Door(config.spec, inference, not_ready, self._metrics.page, _tokens(config.token_file))
         try:
             self._listener = listener(config.listen_fd, config.host, config.port)
         except OSError as error:
@@ -241,3 +242,11 @@ class App:
         finally:
             working.cancel()
             stopping.cancel()
+
+
+def _tokens(path: str) -> frozenset[bytes]:
+    """The tokens in a file, one a line: while one is replaced, both count. None where no file is named."""
+    tokens = read_secret(path).split()
+    if path and not tokens:
+        raise Problem(f"the token file {path} is empty", hint="one token a line, or no token_file at all")
+    return frozenset(token_hash(token.encode()) for token in tokens)

@@ -55,6 +55,7 @@ def _local(settings: DeployerSettings, store: Store, woken: asyncio.Event, comma
             password_file=settings.modelserver_nats_password_file,
         ),
         drain_seconds=settings.drain_seconds,
+        token_file=settings.models_token_file,
         changed=woken.set,
         command=command,
     )

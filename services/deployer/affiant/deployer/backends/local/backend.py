@@ -48,6 +48,7 @@ class LocalBackend:
         drain_seconds: float,
         changed: Callable[[], None],
         command: Sequence[str] = MODEL_SERVER,
+        token_file: str = "",
     ) -> None:
         self._folders = folders
         self._artifacts = artifacts
@@ -56,6 +57,7 @@ class LocalBackend:
         self._drain_seconds = drain_seconds
         self._changed = changed
         self._command = command
+        self._token_file = token_file
         self._servers: dict[str, Server] = {}
         self._watched: dict[str, int] = {}
 
@@ -172,6 +174,7 @@ class LocalBackend:
             host=host,
             port=port,
             drain_seconds=self._drain_seconds,
+            token_file=self._token_file,
         )
         environ = {name: value for name, value in os.environ.items() if not name.startswith("AFFIANT_DEPLOYER_")}
         process = spawn(
