@@ -53,6 +53,8 @@ def _local(settings: DeployerSettings, store: Store, woken: asyncio.Event, comma
             url=settings.modelserver_nats_url or settings.nats_url,
             user=settings.modelserver_nats_user,
             password_file=settings.modelserver_nats_password_file,
+            nkey_file=settings.modelserver_nats_nkey_file,
+            ca_file=settings.nats_ca_file,
         ),
         drain_seconds=settings.drain_seconds,
         token_file=settings.models_token_file,
