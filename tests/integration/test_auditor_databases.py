@@ -9,6 +9,7 @@ import pytest
 from tests.support.postgres import Postgres
 from tests.unit.auditor import stores
 from tests.unit.auditor.test_answers import *  # noqa: F403
+from tests.unit.auditor.test_dossier import *  # noqa: F403
 from tests.unit.auditor.test_integrity import *  # noqa: F403
 from tests.unit.auditor.test_record import *  # noqa: F403
 from tests.unit.auditor.test_story import *  # noqa: F403

@@ -451,3 +451,15 @@ def test_a_rebuild_says_whether_the_tables_were_what_the_entries_say(affiant: Af
     assert "the same as before" in affiant("audit", "rebuild", "--as", "omar").out
     services.answers["POST /v1/rebuild"] = (200, done | {"after": "bb", "same": False})
     assert "now they are" in affiant("audit", "rebuild", "--as", "omar").out
+
+
+def test_a_dossier_whose_proof_does_not_hold_is_not_written(
+    affiant: Affiant, services: FakeServices, tmp_path: Path
+) -> None:
+    proof = {"payload": "e30=", "leaf": "{}", "checkpoint": "nonsense", "salt": "", "path": [], "index": 0}
+    found = {"prediction": {"record": {}, "proof": proof}, "entries": []}
+    services.answers["GET /v1/predictions/p1/dossier"] = (200, found)
+    done = affiant("dossier", "p1", "--out", str(tmp_path / "d"), "--as", "iris")
+    assert done.code == 1
+    assert "does not verify" in done.err
+    assert not (tmp_path / "d").exists()

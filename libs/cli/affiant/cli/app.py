@@ -14,6 +14,7 @@ from affiant.cli.commands import (
     contracts,
     deadletters,
     doctor,
+    dossier,
     events,
     forgetting,
     groups,
@@ -49,6 +50,7 @@ for part in (
     forgetting,
     events,
     deadletters,
+    dossier,
     doctor,
     contracts,
 ):

@@ -15,6 +15,7 @@ from faststream.nats import NatsRouter
 from affiant.auditor.actions.checkpoints import Checkpoints
 from affiant.auditor.actions.columns import FOLDER, Columns
 from affiant.auditor.actions.depositions import Depositions
+from affiant.auditor.actions.dossier import Dossiers
 from affiant.auditor.actions.erase import Eraser
 from affiant.auditor.actions.gauges import watch_store
 from affiant.auditor.actions.integrity import Inspector
@@ -27,6 +28,7 @@ from affiant.auditor.actions.rebuild import Rebuilder
 from affiant.auditor.actions.relay import Relay
 from affiant.auditor.actions.watch import Watch
 from affiant.auditor.actions.writer import Writer
+from affiant.auditor.api.dossiers import make_dossiers
 from affiant.auditor.api.erasure import make_erasure
 from affiant.auditor.api.log import make_log_api
 from affiant.auditor.api.routes import make_api
@@ -93,8 +95,14 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
 
     prover = Prover(lookup, signing)
     api = APIRouter()
-    more = make_testimony(depositions), make_upkeep(Rebuilder(writer)), make_log_api(Shelf(lookup), prover)
-    for router in (make_api(lookup, prover, measure, Inspector(lookup, signing)), *more, make_erasure(eraser)):
+    more = (
+        make_testimony(depositions),
+        make_upkeep(Rebuilder(writer)),
+        make_dossiers(Dossiers(lookup, prover, measure)),
+        make_log_api(Shelf(lookup), prover),
+        make_erasure(eraser),
+    )
+    for router in (make_api(lookup, prover, measure, Inspector(lookup, signing)), *more):
         api.include_router(router)
     return Service("auditor", settings, NatsRouter(), api, lifespan, ready, state)
 

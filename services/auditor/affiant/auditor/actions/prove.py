@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Sequence
 
 import structlog
 
@@ -61,6 +62,15 @@ class Prover:
         """One entry of the log with its proof in the log of `size` entries. Raises `NotFound`; altered ones too."""
         return await self._lookup.ask(lambda connection: _entry(connection, index, size))
 
+    async def prove_all(self, indexes: Sequence[int]) -> list[Proof]:
+        """Inclusion proofs of these entries, all of them against one checkpoint. Raises `Problem` where one is gone."""
+        if not indexes:
+            return []
+        signed = await self._covering(max(indexes))
+        return await self._lookup.ask(
+            lambda connection: [self._proof(connection, entry, signed) for entry in _whole(connection, indexes)]
+        )
+
     async def consistency(self, first: int, second: int | None) -> ConsistencyProof:
         """The proof that the log of `first` entries is the beginning of that of `second`; of all, where none is given.
 
@@ -69,18 +79,22 @@ class Prover:
         return await self._lookup.ask(lambda connection: _consistency(connection, first, second))
 
     async def _prove(self, entry: entries.Entry) -> Proof:
+        signed = await self._covering(entry.idx)
+        return await self._lookup.ask(lambda connection: self._proof(connection, entry, signed))
+
+    async def _covering(self, index: int) -> checkpoints.Signed:
+        """A checkpoint over the entry at `index`, one that the log's key signed."""
         signed = await self._lookup.ask(checkpoints.last)
-        if signed is None or signed.size <= entry.idx:
+        if signed is None or signed.size <= index:
             # The newest entries are not under a checkpoint yet; nobody has to wait for the interval.
             signed = await self._sign()
-        if signed is None or signed.size <= entry.idx:
+        if signed is None or signed.size <= index:
             raise Unavailable("no checkpoint can be signed over this entry", hint="GET /readyz says why")
         if not self._signing.vouches(signed):
             words = f"the checkpoint over {signed.size} entries was altered: its signature is not the log's"
             log.error("a checkpoint was altered", size=signed.size)
             raise Problem(words, status=500, hint=ADVICE)
-        covering = signed
-        return await self._lookup.ask(lambda connection: self._proof(connection, entry, covering))
+        return signed
 
     async def _sign(self) -> checkpoints.Signed | None:
         try:
@@ -121,6 +135,13 @@ def _entry(connection: Connection, index: int, size: int) -> EntryProof:
             proof=[step.hex() for step in proofs.inclusion(index, size, reader(connection))],
         )
     raise altered(index, sworn.REMOVED)
+
+
+def _whole(connection: Connection, indexes: Sequence[int]) -> list[entries.Entry]:
+    found = entries.of(connection, indexes)
+    if gone := set(indexes) - {entry.idx for entry in found}:
+        raise altered(min(gone), sworn.REMOVED)
+    return found
 
 
 def _consistency(connection: Connection, first: int, second: int | None) -> ConsistencyProof:

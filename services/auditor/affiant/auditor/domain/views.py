@@ -282,6 +282,24 @@ class History:
 
 
 @dataclass(frozen=True)
+class Dossier:
+    """The whole story of one prediction. `standing` is what stood when it was received, not what stands today;
+    `fairness` and `completeness` are of that day (UTC); `entries` prove everything said here, against one checkpoint.
+    """
+
+    format: str
+    made_at: str
+    model: str
+    version: int | None
+    received_at: str
+    prediction: PredictionView
+    standing: History
+    fairness: list[Fairness]
+    completeness: Completeness
+    entries: list[Proof]
+
+
+@dataclass(frozen=True)
 class Rebuilt:
     """The look-up tables were made anew from `entries`; SHA-256 over all of them `before` and `after`.
 
