@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from affiant.explainer.methods.explain import Explainer
-from affiant.explainer.methods.messages import Explain, Explained, ModelFiles
+from affiant.explainer.methods.messages import Explain, Explained, ModelFiles, Overview
 from affiant.explainer.methods.overview import overview
 from tests.support.explained import Trained, regression
 
@@ -64,6 +64,6 @@ def test_the_version_as_a_whole_is_told_in_the_units_of_its_value(explainer: Exp
     trained = regression()
     explained(explainer, trained, tmp_path, 0)
     files = ModelFiles(trained.spec, str(tmp_path / "model.onnx"), str(tmp_path / "background.csv"))
-    found = overview(explainer.warm(files), 7)
+    [found] = [reply for reply in overview(explainer.warm(files), 7) if isinstance(reply, Overview)]
     assert found.explained_output == "value of variable"
     assert max(found.importance, key=lambda one: one.importance).column == "debt"

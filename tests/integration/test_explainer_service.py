@@ -13,7 +13,7 @@ import pytest
 from nats.aio.client import Client
 
 from affiant.common import trace
-from affiant.common.events import ExplanationFailed, PredictionExplained, PredictionLogged
+from affiant.common.events import ExplanationFailed, ModelExplained, PredictionExplained, PredictionLogged
 from affiant.common.wire import Envelope
 from tests.support.explained import Trained, boosting
 from tests.support.explainer import Bus, ExplainerProcess, alive
@@ -157,3 +157,20 @@ async def test_a_runaway_is_killed_and_the_job_fails_when_it_comes_again(
     assert isinstance(told.event, ExplanationFailed)
     assert told.event.attempts == 2
     assert "killed after 0.02 seconds" in told.event.reason
+
+
+async def test_a_promoted_version_is_explained_as_a_whole_and_drawn(
+    explainer: ExplainerProcess, bus: Bus, trained: Trained
+) -> None:
+    explainer.start()
+    await explainer.until_ready()
+    await bus.promotes(trained)
+    [event] = [each.event for each in await bus.until_said(1)]
+    assert isinstance(event, ModelExplained)
+    assert max(event.importance, key=lambda one: one.importance).column in ("income", "debt")
+    spec = trained.spec
+    where = f"/v1/models/{spec.model}/versions/{spec.version}"
+    assert (await explainer.get(f"{where}/explanation")).json()["state"] == "done"
+    picture = await explainer.get(f"{where}/plots/importance.svg")
+    assert picture.headers["content-type"].startswith("image/svg+xml")
+    assert "income" in picture.text

@@ -20,7 +20,7 @@ import msgspec
 from nats.aio.client import Client
 
 from affiant.common import auth, ids, trace, wire
-from affiant.common.events import Event, ModelRegistered, ModelSpec, PredictionLogged
+from affiant.common.events import Event, ModelPromoted, ModelRegistered, ModelSpec, PredictionLogged
 from tests.support.explained import Trained
 from tests.support.nats_server import free_port
 
@@ -169,6 +169,11 @@ class Bus:
         artifacts[str(spec.background_digest)] = trained.background
         await self.publish(registered(spec), "registry")
 
+    async def promotes(self, trained: Trained) -> None:
+        """The version is promoted (its bytes are at hand, as when it was registered)."""
+        await self.registers(trained)
+        await self.publish(promoted(trained.spec), "registry")
+
     async def logs(self, *records: PredictionLogged, traceparent: str = "") -> None:
         for record in records:
             await self.publish(record, "modelserver", traceparent, record.prediction_id)
@@ -198,6 +203,13 @@ class Bus:
 
 def registered(spec: ModelSpec) -> ModelRegistered:
     return ModelRegistered(model=spec.model, version=spec.version, spec=spec, checks=[], registered_at=ids.now())
+
+
+def promoted(spec: ModelSpec) -> ModelPromoted:
+    """The event of its promotion by another person."""
+    return ModelPromoted(
+        model=spec.model, version=spec.version, alias="champion", spec=spec, approved_by="ben", promoted_at=ids.now()
+    )
 
 
 def alive(pid: int) -> bool:

@@ -29,7 +29,14 @@ def test_the_document_says_what_is_asked_and_answered(tmp_path: Path) -> None:
     app = FastAPI()
     app.include_router(make_service(ExplainerSettings(data_dir=str(tmp_path))).api)
     paths = app.openapi()["paths"]
-    assert set(paths) == {"/v1/explanations", "/v1/explanations/{prediction_id}", "/v1/queue"}
+    assert set(paths) == {
+        "/v1/explanations",
+        "/v1/explanations/{prediction_id}",
+        "/v1/explanations/{prediction_id}/plots/{kind}.svg",
+        "/v1/models/{model}/versions/{version}/explanation",
+        "/v1/models/{model}/versions/{version}/plots/{kind}.svg",
+        "/v1/queue",
+    }
     asked = paths["/v1/explanations"]["post"]
     assert asked["requestBody"]["content"]["application/json"]["schema"]["$ref"].endswith("/Wanted")
     assert "parameters" not in asked

@@ -24,6 +24,7 @@ from affiant.cli.commands import (
     predictions,
     records,
     testimony,
+    versions,
 )
 from affiant.cli.session import console, exit_code, report
 from affiant.cli.teach import help_text
@@ -43,6 +44,7 @@ for part in (
     bootstrap,
     models,
     predictions,
+    versions,
     testimony,
     records,
     audit,

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from affiant.common.auth import Person, needs
+from affiant.explainer.actions.plots import Plots, RowPlot, VersionPlot
 from affiant.explainer.actions.requests import Explanation, Queue, Requests
+from affiant.explainer.actions.surveys import Surveying, VersionExplanation
 from affiant.explainer.domain import Method
 
+Version = Annotated[int, Path(ge=1, lt=2**31)]
 Someone = Annotated[Person, Depends(needs())]
 """Any known person."""
 
@@ -29,7 +32,7 @@ class Explanations(BaseModel):
     explanations: list[Explanation]
 
 
-def make_api(requests: Requests) -> APIRouter:
+def make_api(requests: Requests, surveys: Surveying, plots: Plots) -> APIRouter:
     """The routes of the explainer."""
     api = APIRouter(prefix="/v1", tags=["explanations"])
 
@@ -43,9 +46,35 @@ def make_api(requests: Requests) -> APIRouter:
         """How the explanations of a prediction stand, with the ones that are done."""
         return Explanations(explanations=await requests.explanations(prediction_id))
 
+    @api.get("/explanations/{prediction_id}/plots/{kind}.svg", response_class=Response)
+    async def row_plot(prediction_id: str, kind: RowPlot, _: Someone, row: Annotated[int, Query(ge=0)] = 0) -> Response:
+        """The SHAP values of one row as a picture."""
+        return _svg(await plots.of_prediction(prediction_id, row, kind))
+
+    @api.post("/models/{model}/versions/{version}/explanation", status_code=202)
+    async def survey(model: str, version: Version, _: Someone) -> VersionExplanation:
+        """Have a version explained as a whole, unless it is already."""
+        return await surveys.ask(model, version)
+
+    @api.get("/models/{model}/versions/{version}/explanation")
+    async def surveyed(model: str, version: Version, _: Someone) -> VersionExplanation:
+        """How the explanation of a version as a whole stands, with what it says once it is done."""
+        return await surveys.look(model, version)
+
+    @api.get("/models/{model}/versions/{version}/plots/{kind}.svg", response_class=Response)
+    async def version_plot(model: str, version: Version, kind: VersionPlot, _: Someone) -> Response:
+        """A version as a whole as a picture."""
+        return _svg(await plots.of_version(model, version, kind))
+
     @api.get("/queue")
     async def queue(_: Someone) -> Queue:
         """How much there is to do."""
         return await requests.queue()
 
     return api
+
+
+def _svg(document: str) -> Response:
+    # A picture of what somebody else named: it may draw, and do nothing else, should a browser open it by itself.
+    headers = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox"}
+    return Response(document, media_type="image/svg+xml", headers=headers)

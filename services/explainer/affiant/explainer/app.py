@@ -12,8 +12,10 @@ import httpx
 from affiant.common.outbox import Relay
 from affiant.common.service import Runtime, Service
 from affiant.common.settings import load, read_secret
+from affiant.explainer.actions.plots import Plots
 from affiant.explainer.actions.predictions import Predictions
 from affiant.explainer.actions.requests import Requests
+from affiant.explainer.actions.surveys import Surveying
 from affiant.explainer.actions.sweep import Sweep
 from affiant.explainer.actions.work import WARM_VERSIONS, Work
 from affiant.explainer.api import make_api
@@ -32,10 +34,13 @@ def make_service(settings: ExplainerSettings | None = None) -> Service:
     registry = _client(settings.registry_url, settings)
     auditor = _client(settings.auditor_url, settings)
     store = Store(folder / "explainer.sqlite")
-    work = Work(store, RegistryArtifacts(registry, folder / "artifacts"), settings, time.time)
+    artifacts = RegistryArtifacts(registry, folder / "artifacts")
+    work = Work(store, artifacts, settings, time.time)
     predictions = Predictions(store, settings, time.time, work.queued, work.want)
     sweep = Sweep(store, predictions, settings, time.time)
     requests = Requests(store, AuditorRecords(auditor), settings, time.time, work.queued)
+    surveys = Surveying(store, artifacts, settings, time.time, work.queued)
+    work.spare = surveys.next
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
@@ -44,13 +49,21 @@ def make_service(settings: ExplainerSettings | None = None) -> Service:
             await stack.enter_async_context(auditor)
             store.open()
             stack.callback(store.close)
+            surveys.recover()
             _start(runtime, settings, store, work, sweep)
             yield
 
     async def ready() -> list[str]:
         return [f"worker {number} is away: {reason}" for number, reason in sorted(work.trouble.items())]
 
-    return Service("explainer", settings, make_router(predictions), make_api(requests), lifespan, ready)
+    return Service(
+        "explainer",
+        settings,
+        make_router(predictions, surveys),
+        make_api(requests, surveys, Plots(store, requests, surveys)),
+        lifespan,
+        ready,
+    )
 
 
 def _start(runtime: Runtime, settings: ExplainerSettings, store: Store, work: Work, sweep: Sweep) -> None:

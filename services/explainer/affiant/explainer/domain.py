@@ -89,6 +89,30 @@ class Job(Struct, frozen=True, kw_only=True):
         return str(uuid.uuid5(_NAMESPACE, f"{self.prediction_id}/{self.row}/{self.trigger}/{self.round}"))
 
 
+class Survey(Struct, frozen=True, kw_only=True):
+    """A version that is to be explained as a whole: once, when it is first promoted or asked for."""
+
+    model: str
+    version: int
+    digest: str
+    queued_at: float
+    state: State = "queued"
+    attempts: int = 0
+    not_before: float = 0.0
+    finished_at: float | None = None
+    reason: str = ""
+
+    @property
+    def seed(self) -> int:
+        """The same for every survey of these bytes."""
+        return int.from_bytes(hashlib.sha256(self.digest.encode()).digest()[:4]) >> 1
+
+    @property
+    def event_id(self) -> str:
+        """The id of the one event that ends it well."""
+        return str(uuid.uuid5(_NAMESPACE, f"{self.model}/{self.version}/{self.digest}"))
+
+
 def check_outside(record: PredictionLogged, event_id: str) -> None:
     """Raises `Refused` for an event of an outside system that could cost or claim more than one prediction may."""
     if record.prediction_id != event_id:

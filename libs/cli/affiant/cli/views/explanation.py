@@ -71,6 +71,22 @@ def ways_out(found: list[dict[str, Any]]) -> Table:
     return table
 
 
+def importance(found: list[dict[str, Any]], shown: int = 20) -> Table:
+    """How much each column counts, the largest first."""
+    ordered = sorted(found, key=lambda one: -one["importance"])
+    most = max((one["importance"] for one in ordered), default=0.0) or 1.0
+    table = Table.grid(padding=(0, 1))
+    table.add_column(overflow="fold", max_width=44)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(no_wrap=True)
+    for one in ordered[:shown]:
+        bar = Text("█" * max(1, round(BAR_WIDTH * max(0.0, one["importance"]) / most)), style="cyan")
+        table.add_row(one["column"], f"{one['importance']:.4f}", bar)
+    if len(ordered) > shown:
+        table.add_row(Text(f"{len(ordered) - shown} other columns", style="dim"), "", "")
+    return table
+
+
 def _steps(found: dict[str, Any]) -> Iterator[Step]:
     ordered = sorted(found["values"], key=lambda one: -abs(one["shap"]))
     place = found["baseline"]

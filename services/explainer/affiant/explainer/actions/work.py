@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Protocol
 
 import msgspec
@@ -64,6 +64,8 @@ class Work:
     def __init__(
         self, store: Store, artifacts: ArtifactSource, settings: ExplainerSettings, clock: Callable[[], float]
     ) -> None:
+        self.spare: Callable[[Worker, Wakes], Awaitable[bool]] | None = None
+        """What a worker does that has nothing else to do; it answers whether it did anything."""
         self._store = store
         self._artifacts = artifacts
         self._settings = settings
@@ -113,7 +115,7 @@ class Work:
         """Do the next jobs, or load a version; False where there is neither."""
         taken = await asyncio.to_thread(self._store.claim, self._clock(), self._room)
         if not taken:
-            return await self._load_next(worker)
+            return await self._load_next(worker) or (self.spare is not None and await self.spare(worker, relay))
         _batches.observe(len(taken))
         left = {(job.prediction_id, job.row, job.trigger): job for job in taken}
         with structlog.contextvars.bound_contextvars(model=taken[0].model, version=taken[0].version):

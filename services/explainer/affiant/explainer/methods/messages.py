@@ -127,12 +127,12 @@ class Beat(Struct, frozen=True, tag="beat"):
     """The worker is at work on the batch: it has come one step further."""
 
 
-Request = Warm | Batch
-Reply = Ready | Warmed | Answered | Beat | CannotExplain
+Request = Warm | Batch | Survey
+Reply = Ready | Warmed | Answered | Beat | Overview | CannotExplain
 
 _encoder = msgspec.json.Encoder()
-read_request = msgspec.json.Decoder(Warm | Batch).decode
-read_reply = msgspec.json.Decoder(Ready | Warmed | Answered | Beat | CannotExplain).decode
+read_request = msgspec.json.Decoder(Warm | Batch | Survey).decode
+read_reply = msgspec.json.Decoder(Ready | Warmed | Answered | Beat | Overview | CannotExplain).decode
 
 
 def line(message: Request | Reply) -> bytes:

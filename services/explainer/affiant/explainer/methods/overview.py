@@ -7,11 +7,13 @@ which a column is missing say nothing of how the output goes with its value, and
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from affiant.common.events import ColumnImportance, Effect
 from affiant.explainer.methods.libraries import ALE, PartialDependence, PermutationImportance
-from affiant.explainer.methods.messages import Overview
+from affiant.explainer.methods.messages import Beat, Overview
 from affiant.explainer.methods.predictor import Predictor
 from affiant.explainer.methods.table import MISSING, Coding, Matrix
 
@@ -24,10 +26,10 @@ LEAST_ROWS = 10
 """A curve over fewer rows than this would be an anecdote."""
 
 
-def overview(predictor: Predictor, seed: int) -> Overview:
+def overview(predictor: Predictor, seed: int) -> Iterator[Beat | Overview]:
     """Importance and effects on the favourable class's probability, or on a regression's value.
 
-    The same seed gives the same numbers.
+    A beat comes after each column, the overview last. The same seed gives the same numbers.
     """
     favourable = predictor.output_of(predictor.decision.favourable)
     rows = predictor.representatives(ROWS)
@@ -46,8 +48,9 @@ def overview(predictor: Predictor, seed: int) -> Overview:
         if not coding.categorical:
             effects.append(_ale(output, coding, index, known, points))
         effects.append(_partial_dependence(output, predictor, index, known, points))
+        yield Beat()
     importance = _importance(output, predictor, rows, seed)
-    return Overview(
+    yield Overview(
         explained_output=predictor.output_name(predictor.decision.favourable),
         background_rows=len(rows),
         importance=importance,

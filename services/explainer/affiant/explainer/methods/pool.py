@@ -22,9 +22,11 @@ from affiant.explainer.methods.messages import (
     Explain,
     Explained,
     ModelFiles,
+    Overview,
     Ready,
     Reply,
     Request,
+    Survey,
     Warm,
     line,
     read_reply,
@@ -110,6 +112,17 @@ class Worker:
 
         await self.explain_all(job.batch(), answered)
         return found[0].answer
+
+    async def survey(self, question: Survey) -> Overview | CannotExplain:
+        """A version explained as a whole, or why that is impossible. Raises `WorkerLost`."""
+        await self._send(question)
+        while True:
+            reply = await self._reply(self._run_seconds)
+            if isinstance(reply, Overview | CannotExplain):
+                self.warm.add(question.files.spec.digest)
+                return reply
+            if not isinstance(reply, Beat):
+                raise await self._lost(f"it answered a survey with {type(reply).__name__}")
 
     async def _unless_cancelled(self, doing: Awaitable[None]) -> None:
         try:

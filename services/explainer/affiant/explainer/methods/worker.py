@@ -21,7 +21,17 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, BinaryIO
 
 from affiant.explainer.methods.errors import Unexplainable
-from affiant.explainer.methods.messages import CannotExplain, Ready, Reply, Request, Warm, Warmed, line, read_request
+from affiant.explainer.methods.messages import (
+    CannotExplain,
+    Ready,
+    Reply,
+    Request,
+    Survey,
+    Warm,
+    Warmed,
+    line,
+    read_request,
+)
 
 if TYPE_CHECKING:
     from affiant.explainer.methods.explain import Explainer
@@ -67,6 +77,8 @@ def _watched(answers: Iterator[Reply], hard_limit: float) -> Iterator[Reply]:
 def _answers(explainer: Explainer, request: Request) -> Iterator[Reply]:
     if isinstance(request, Warm):
         yield _warmed(explainer, request)
+    elif isinstance(request, Survey):
+        yield from _surveyed(explainer, request)
     else:
         yield from explainer.explain_all(request)
 
@@ -78,6 +90,16 @@ def _warmed(explainer: Explainer, request: Warm) -> Reply:
     except Unexplainable as error:
         return CannotExplain(str(error))
     return Warmed(time.perf_counter() - started)
+
+
+def _surveyed(explainer: Explainer, request: Survey) -> Iterator[Reply]:
+    # alibi itself is needed for this: about three seconds at the first survey of a worker.
+    from affiant.explainer.methods.overview import overview
+
+    try:
+        yield from overview(explainer.warm(request.files), request.seed)
+    except Unexplainable as error:
+        yield CannotExplain(str(error))
 
 
 def _send(replies: BinaryIO, reply: Reply) -> None:

@@ -37,7 +37,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.sqlite import insert
 
 from affiant.common import alone, outbox, wire
-from affiant.common.events import ModelSpec
+from affiant.common.events import ModelSpec, PredictionExplained, Shap
 from affiant.explainer.domain import OPEN, STATES, Job, State
 
 LOOK_AHEAD = 128
@@ -107,6 +107,7 @@ class Ended:
 _encode = msgspec.json.Encoder().encode
 _job = msgspec.json.Decoder(Job).decode
 _spec = msgspec.json.Decoder(ModelSpec).decode
+_explained = msgspec.json.Decoder(PredictionExplained).decode
 _waiting = msgspec.json.Decoder(Waiting).decode
 
 
@@ -138,7 +139,8 @@ class Store:
             self._alone = None
 
     @contextmanager
-    def _write(self) -> Iterator[Connection]:
+    def write(self) -> Iterator[Connection]:
+        """A transaction that writes: committed where the block ends well."""
         # One writer at a time in this process, so that what was read inside a transaction is still so at its end.
         with self._writing, self.engine.begin() as connection:
             yield connection
@@ -149,7 +151,7 @@ class Store:
         """Remember a version, or that it was seen again."""
         row = {"digest": spec.digest, "seen_at": now, "spec": _encode(spec)}
         statement = insert(specs).values(model=spec.model, version=spec.version, **row)
-        with self._write() as connection:
+        with self.write() as connection:
             connection.execute(statement.on_conflict_do_update(index_elements=["model", "version"], set_=row))
 
     def find_spec(self, model: str, version: int | None, digest: str) -> ModelSpec | None:
@@ -160,6 +162,25 @@ class Store:
         with self.engine.connect() as connection:
             found = connection.execute(query.order_by(specs.c.version.desc()).limit(1)).scalar()
         return None if found is None else _spec(found)
+
+    def find_version(self, model: str, version: int) -> ModelSpec | None:
+        """A registered version."""
+        query = select(specs.c.spec).where(specs.c.model == model, specs.c.version == version)
+        with self.engine.connect() as connection:
+            found = connection.execute(query).scalar()
+        return None if found is None else _spec(found)
+
+    def recent_shap(self, model: str, version: int, limit: int, look_at: int = 5_000) -> list[Shap]:
+        """SHAP values of the version's latest explanations; the newest `look_at` of all versions are looked at."""
+        query = select(jobs.c.result).where(jobs.c.state == "done").order_by(jobs.c.queued_at.desc()).limit(look_at)
+        found: list[Shap] = []
+        with self.engine.connect() as connection:
+            for event in map(_explained, connection.execute(query).scalars()):
+                if (event.model, event.version) == (model, version) and event.shap is not None:
+                    found.append(event.shap)
+                    if len(found) == limit:
+                        break
+        return found
 
     def recent_specs(self, limit: int) -> list[ModelSpec]:
         """The versions that were registered or promoted last."""
@@ -179,7 +200,7 @@ class Store:
             until=prediction.until,
             waiting=_encode(prediction),
         )
-        with self._write() as connection:
+        with self.write() as connection:
             connection.execute(statement.on_conflict_do_nothing())
 
     def arrived(self, limit: int = 100) -> list[tuple[Waiting, ModelSpec]]:
@@ -208,7 +229,7 @@ class Store:
 
     def settle(self, prediction_id: str, planned: Sequence[Job], messages: Sequence[wire.Message] = ()) -> None:
         """A prediction waits no longer: its jobs, queued or already ended with the events that say so."""
-        with self._write() as connection:
+        with self.write() as connection:
             if connection.execute(delete(waiting).where(waiting.c.prediction_id == prediction_id)).rowcount:
                 _add(connection, planned)
                 for message in messages:
@@ -218,7 +239,7 @@ class Store:
 
     def add(self, planned: Sequence[Job]) -> int:
         """Queue jobs; those that are there already stay as they are. Returns how many are new."""
-        with self._write() as connection:
+        with self.write() as connection:
             return _add(connection, planned)
 
     def replace(self, job: Job) -> bool:
@@ -226,14 +247,14 @@ class Store:
         row = {name: value for name, value in _columns(job).items() if name not in _KEY} | {"result": None}
         statement = insert(jobs).values(**_columns(job))
         ended = jobs.c.state.not_in(OPEN)
-        with self._write() as connection:
+        with self.write() as connection:
             done = connection.execute(statement.on_conflict_do_update(index_elements=list(_KEY), set_=row, where=ended))
             return bool(done.rowcount)
 
     def move(self, job: Job, priority: int) -> Job:
         """Give a job that is still queued another priority. Returns it as it stands now."""
         query = select(jobs.c.job).where(_key(job))
-        with self._write() as connection:
+        with self.write() as connection:
             now = _job(connection.execute(query).scalar_one())
             if now.state == "queued":
                 now = msgspec.structs.replace(now, priority=priority)
@@ -252,7 +273,7 @@ class Store:
             .order_by(jobs.c.priority, jobs.c.queued_at)
             .limit(LOOK_AHEAD)
         )
-        with self._write() as connection:
+        with self.write() as connection:
             waiting = [_job(found) for found in connection.execute(query).scalars()]
             if not waiting:
                 return []
@@ -268,7 +289,7 @@ class Store:
 
     def put_back(self, *given: Job) -> None:
         """Jobs that are running wait again, as `given` says; one that has just ended stays ended."""
-        with self._write() as connection:
+        with self.write() as connection:
             for job in given:
                 again = msgspec.structs.replace(job, state="queued", started_at=None)
                 running = _key(job) & (jobs.c.state == "running")
@@ -276,7 +297,7 @@ class Store:
 
     def finish(self, *ended: Ended) -> None:
         """Jobs have ended (`job.state`); their events go out with the same transaction."""
-        with self._write() as connection:
+        with self.write() as connection:
             for each in ended:
                 _save(connection, each.job, each.result)
                 outbox.put(connection, outbox_rows, each.message)
@@ -285,7 +306,7 @@ class Store:
         """Remove ended jobs that were queued before a moment. Returns how many; fewer than `limit`: that was all."""
         old = jobs.c.state.not_in(OPEN) & (jobs.c.queued_at < before)
         keys = select(*(jobs.c[name] for name in _KEY)).where(old).limit(limit)
-        with self._write() as connection:
+        with self.write() as connection:
             found = connection.execute(keys).all()
             for key in found:
                 connection.execute(delete(jobs).where(*(jobs.c[name] == value for name, value in key._mapping.items())))
@@ -294,7 +315,7 @@ class Store:
     def expire(self, now: float, ended: Callable[[Job], tuple[Job, wire.Message]], limit: int = 100) -> int:
         """End the queued jobs whose deadline has passed. Returns how many; fewer than `limit` means that was all."""
         query = select(jobs.c.job).where(jobs.c.state == "queued", jobs.c.deadline_at <= now).limit(limit)
-        with self._write() as connection:
+        with self.write() as connection:
             found = [_job(row) for row in connection.execute(query).scalars()]
             for job, message in map(ended, found):
                 _save(connection, job)
@@ -303,7 +324,7 @@ class Store:
 
     def recover(self) -> int:
         """Queue again what was running when the last process ended. Returns how many there were."""
-        with self._write() as connection:
+        with self.write() as connection:
             found = [
                 _job(row) for row in connection.execute(select(jobs.c.job).where(jobs.c.state == "running")).scalars()
             ]
