@@ -89,7 +89,7 @@ class ModelPromoted(Event, frozen=True, kw_only=True):
     """An alias now points to this version, by the word of `approved_by`, who is not the author.
 
     `by` moved the alias: the approver, or on a rollback (to a version that stands by an earlier approval) whoever
-    rolled back.
+    rolled back. `traffic`: which percentage of the requests to the champion's address a challenger should answer.
     """
 
     owner: ClassVar[str] = "registry"
@@ -105,6 +105,7 @@ class ModelPromoted(Event, frozen=True, kw_only=True):
     reason: str = ""
     rollback: bool = False
     by: str = ""
+    traffic: int = 0
 
 
 class ModelDeprecated(Event, frozen=True, kw_only=True):
@@ -140,7 +141,12 @@ class ModelArchived(Event, frozen=True, kw_only=True):
 
 
 class ModelDeployed(Event, frozen=True, kw_only=True):
-    """This version now answers at `url` (the base of the Open Inference Protocol, stable per model and alias)."""
+    """This version now answers at `url` (the base of the Open Inference Protocol, stable per model and alias).
+
+    `image` is the server program and `model_image` the model as container images, by digest, where there are any.
+    `traffic` is the percentage of the requests to the champion's address that a challenger answers from now on, and
+    `traffic_by` how: weights of an HTTPRoute, or numbers of replicas, which come near to it.
+    """
 
     owner: ClassVar[str] = "deployer"
     name: ClassVar[str] = "model_deployed"
@@ -155,6 +161,10 @@ class ModelDeployed(Event, frozen=True, kw_only=True):
     seconds: float
     deployed_at: str
     previous_version: int | None = None
+    image: str = ""
+    model_image: str = ""
+    traffic: int = 0
+    traffic_by: str = ""
 
 
 class ModelDeploymentFailed(Event, frozen=True, kw_only=True):

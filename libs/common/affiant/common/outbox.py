@@ -8,6 +8,7 @@ carries the same `Nats-Msg-Id`, and every consumer keeps events by their id.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -132,7 +133,7 @@ class Relay:
             return int(connection.execute(select(func.count()).select_from(self._table)).scalar_one())
 
     async def _wait(self) -> None:
-        try:
-            await asyncio.wait_for(self._woken.wait(), POLL_SECONDS)
-        except TimeoutError:
-            return
+        # Not wait_for: before Python 3.12 it can lose a cancellation that comes together with what it waits for.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(POLL_SECONDS):
+                await self._woken.wait()

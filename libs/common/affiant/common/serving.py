@@ -34,6 +34,8 @@ class BusAccess(Struct, frozen=True, kw_only=True):
 
 class ServerConfig(Struct, frozen=True, kw_only=True):
     """Everything a model server needs. `replica` is unique per process for all time (the deployer makes it).
+    Where one configuration serves several pods it is empty, and the pod's name in `AFFIANT_REPLICA` takes its place
+    (which only a process of a later epoch may have, too).
 
     `listen_fd` is an inherited listening socket (shared by the old and the new version of one model);
     without it the server binds `host`:`port` itself. `data_dir` may be shared by servers of one model: what a dead

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from pathlib import Path
 
@@ -26,9 +27,13 @@ def main(arguments: list[str]) -> int:
         return 2
     try:
         config = read_config(Path(arguments[0]).read_bytes())
+        config = msgspec.structs.replace(config, replica=config.replica or os.environ.get("AFFIANT_REPLICA", ""))
     except (OSError, msgspec.DecodeError) as error:
         # The reason is the whole story; a traceback would hide it.
         log.error("the configuration cannot be read", path=arguments[0], reason=str(error))  # noqa: TRY400
+        return 2
+    if not config.replica:
+        log.error("the configuration names no replica", hint="set AFFIANT_REPLICA, such as to the pod's name")
         return 2
     structlog.contextvars.bind_contextvars(
         model=config.spec.model, version=config.spec.version, alias=config.alias, replica=config.replica

@@ -1,7 +1,8 @@
 """What the deployer must not forget: wishes, what it announced, what failed, and which port belongs to which slot.
 
-SQLite, one file in the data directory, one row for each slot. Every change that is also an event writes it into
-the outbox in the same transaction. All methods are synchronous and safe to call from any thread.
+SQLite, one file in the data directory, or PostgreSQL, where several deployers share what they know (one of them
+acts, but each may be the one that an event comes to). One row for each slot. Every change that is also an event
+writes it into the outbox in the same transaction. All methods are synchronous and safe to call from any thread.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 from sqlalchemy import (
@@ -25,12 +27,15 @@ from sqlalchemy import (
     event,
     insert,
     select,
+    text,
     update,
 )
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects import postgresql, sqlite
 
 from affiant.common import alone, outbox, wire
 from affiant.deployer.domain.situation import Serving, Situation, Slot, Trouble, Wish
+
+_LOCK_KEY = 0x41464644  # any number of our own
 
 _metadata = MetaData()
 
@@ -66,15 +71,17 @@ _ports = Table(
 class Store:
     """The deployer's memory, in a folder of its own; nothing is touched before `open`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, url: str = "") -> None:
         self._folder = folder
         self._lock: int | None = None
-        self.engine = _make_engine(folder / "deployer.db")
+        self._shared = bool(url)
+        self.engine = _shared_engine(url) if url else _make_engine(folder / "deployer.db")
 
     def open(self) -> None:
-        """Make what is missing. Raises `Conflict` where another deployer has the folder."""
+        """Make what is missing. Raises `Conflict` where another deployer has the folder (a database is shared)."""
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        self._lock = alone.hold(self._folder, "deployer")
+        if not self._shared:
+            self._lock = alone.hold(self._folder, "deployer")
         _metadata.create_all(self.engine)
 
     def close(self) -> None:
@@ -84,8 +91,11 @@ class Store:
             os.close(self._lock)
             self._lock = None
 
-    def wish(self, slot: Slot, wish: Wish) -> bool:
-        """Note what was promoted; false where something later was noted already, or the same."""
+    def wish(self, slot: Slot, wish: Wish, message: wire.Message | None = None) -> bool:
+        """Note what was promoted; false where something later was noted already, or the same.
+
+        `message`, where there is one, is to be published if it is news.
+        """
         with self.engine.begin() as connection:
             row = _row(connection, slot)
             if row is not None and wish.promoted_at <= row.decided_at:
@@ -93,15 +103,17 @@ class Store:
             if wish.promoted_at <= _archived_at(connection, slot.model, wish.spec.version):
                 return False
             values = {"decided_at": wish.promoted_at, "wish": msgspec.json.encode(wish)}
-            insertion = upsert(_slots).values(model=slot.model, alias=slot.alias, **values)
+            insertion = _upsert(connection, _slots).values(model=slot.model, alias=slot.alias, **values)
             connection.execute(insertion.on_conflict_do_update(index_elements=["model", "alias"], set_=values))
+            if message is not None:
+                outbox.put(connection, outbox_rows, message)
             return True
 
     def archive(self, model: str, version: int, aliases: Sequence[str], archived_at: str) -> None:
         """Note that a version must not be served any more, and that these aliases point nowhere."""
         with self.engine.begin() as connection:
             values = {"archived_at": archived_at}
-            insertion = upsert(_archived).values(model=model, version=version, **values)
+            insertion = _upsert(connection, _archived).values(model=model, version=version, **values)
             connection.execute(insertion.on_conflict_do_update(index_elements=["model", "version"], set_=values))
             for alias in aliases:
                 row = _row(connection, Slot(model, alias))
@@ -169,6 +181,22 @@ def _make_engine(path: Path) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
 
     return engine
+
+
+def _shared_engine(url: str) -> Engine:
+    engine = create_engine(url, pool_pre_ping=True)
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Connection) -> None:
+        # As SQLite's writer's lock: what is read before it is changed must not be changed by another deployer.
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _LOCK_KEY})
+
+    return engine
+
+
+def _upsert(connection: Connection, table: Table) -> Any:
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    return dialect.insert(table)
 
 
 def _row(connection: Connection, slot: Slot) -> Row | None:  # type: ignore[type-arg] # columns differ by query

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,8 +14,19 @@ from prometheus_client import Counter
 from affiant.deployer.actions import facts
 from affiant.deployer.backends import Backend
 from affiant.deployer.domain.planning import plan
-from affiant.deployer.domain.situation import Instance, Limits, Situation, Slot
-from affiant.deployer.domain.steps import Announce, Discard, Drain, Fail, Release, Start, Step, Withdraw
+from affiant.deployer.domain.situation import NEVER, Instance, Limits, Route, Situation, Slot
+from affiant.deployer.domain.steps import (
+    Announce,
+    Discard,
+    Drain,
+    Fail,
+    Kept,
+    Redirect,
+    Release,
+    Start,
+    Step,
+    Withdraw,
+)
 from affiant.deployer.store import Store
 
 log = structlog.get_logger(__name__)
@@ -22,6 +34,7 @@ log = structlog.get_logger(__name__)
 SHORTEST_PAUSE = 0.02
 
 _steps = Counter("affiant_deployer_steps_total", "Steps taken by the reconciler", ["step"])
+_repairs = Counter("affiant_deployer_repairs_total", "Objects that were not as they should be and were put right")
 
 
 class Reconciler:
@@ -55,7 +68,9 @@ class Reconciler:
         """Reconcile for ever."""
         while True:
             self._woken.clear()
-            look_again_at = await self.reconcile()
+            # Another deployer does the work for now; this one stands by, and looks as soon as it leads.
+            look_again_at = await self.reconcile() if self._backend.leads() else NEVER
+            self.has_reconciled = True
             await self._pause(min(look_again_at - self._clock(), self._reconcile_seconds))
 
     async def situations(self) -> list[Situation]:
@@ -64,11 +79,21 @@ class Reconciler:
         known = {situation.slot: situation for situation in await asyncio.to_thread(self._store.situations)}
         for instance in instances:
             known.setdefault(instance.slot, Situation(instance.slot))
+        by_slot: dict[Slot, list[Instance]] = {slot: [] for slot in known}
+        for instance in instances:
+            by_slot[instance.slot].append(instance)
         return [
-            replace(
-                situation,
-                instances=tuple(one for one in instances if one.slot == slot),
-                address=self._backend.address(slot),
+            with_share(
+                replace(
+                    situation,
+                    instances=tuple(by_slot[slot]),
+                    address=self._backend.address(slot),
+                    routes=bool(self._backend.shares_by),
+                    route=self._backend.route(slot),
+                ),
+                known.get(Slot(slot.model, "challenger")),
+                by_slot.get(Slot(slot.model, "challenger"), []),
+                self._backend.route(Slot(slot.model, "champion")),
             )
             for slot, situation in sorted(known.items())
         ]
@@ -76,7 +101,6 @@ class Reconciler:
     async def reconcile(self) -> float:
         """Plan for every slot and take the steps. Returns when to look again (seconds since 1970)."""
         times = await asyncio.gather(*(self._advance(situation) for situation in await self.situations()))
-        self.has_reconciled = True
         return min(times, default=float("inf"))
 
     async def _advance(self, situation: Situation) -> float:
@@ -85,11 +109,18 @@ class Reconciler:
         try:
             for step in planned.steps:
                 await self._take(situation, step)
+            await self._maintain(situation, planned.keep)
         except Exception:
             # One slot's trouble is not another's. What was not done is seen at the next look and planned again.
             log.exception("a step failed", model=situation.slot.model, alias=situation.slot.alias)
             return now + min(1.0, self._reconcile_seconds)
         return now if planned.steps else planned.look_again_at
+
+    async def _maintain(self, situation: Situation, keep: tuple[Kept, ...]) -> None:
+        for kept in keep:
+            for repaired in await self._backend.maintain(situation.slot, kept):
+                _repairs.inc()
+                log.warning("repaired", **_names(situation.slot), **_who(kept.instance), what=repaired)
 
     async def _take(self, situation: Situation, step: Step) -> None:
         _steps.labels(type(step).__name__.lower()).inc()
@@ -109,11 +140,16 @@ class Reconciler:
                 await self._announce(situation, step)
             case Withdraw():
                 await self._withdraw(situation, step)
+            case Redirect(route):
+                log.info("leading the address elsewhere", **_names(situation.slot), **route._asdict())
+                await self._backend.redirect(situation.slot, route)
             case Release():
                 await self._backend.release(situation.slot)
 
     async def _announce(self, situation: Situation, step: Announce) -> None:
-        serving, message = facts.deployed(situation, step, self._backend.name)
+        serving, message = facts.deployed(
+            situation, step, self._backend.name, self._backend.share_in_words(situation.slot)
+        )
         await asyncio.to_thread(self._store.announce, situation.slot, serving, message)
         log.info(
             "model deployed", **_names(situation.slot), **_who(step.instance), url=serving.url, seconds=step.seconds
@@ -133,7 +169,8 @@ class Reconciler:
             again_in_seconds=None if trouble.final else round(trouble.retry_at - trouble.at, 2),
         )
         self._published()
-        await self._backend.discard(step.instance)
+        if not step.instance.recovers:
+            await self._backend.discard(step.instance)
 
     async def _withdraw(self, situation: Situation, step: Withdraw) -> None:
         message = facts.undeployed(situation, step)
@@ -143,10 +180,24 @@ class Reconciler:
 
     async def _pause(self, seconds: float) -> None:
         await asyncio.sleep(SHORTEST_PAUSE)
-        try:
-            await asyncio.wait_for(self._woken.wait(), max(seconds - SHORTEST_PAUSE, 0.0))
-        except TimeoutError:
-            return
+        # Not wait_for: before Python 3.12 it can lose a cancellation that comes together with what it waits for.
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(seconds - SHORTEST_PAUSE, 0.0)):
+                await self._woken.wait()
+
+
+def with_share(
+    situation: Situation, challenger: Situation | None, instances: list[Instance], champions_route: Route | None
+) -> Situation:
+    """`situation` with what the challenger was promised of the champion's requests, and what it has of them now."""
+    wanted, wish = (challenger.wanted, challenger.wish) if challenger else (None, None)
+    if wanted is None or wish is None:
+        return situation
+    able = next((one for one in instances if one.serves(wanted) and one.phase == "ready"), None)
+    if situation.slot.alias == "champion":
+        return replace(situation, share=wish.traffic, challenger=able if wish.traffic else None)
+    given = champions_route.percent if champions_route and able else 0
+    return replace(situation, given=given)
 
 
 def _names(slot: Slot) -> dict[str, str]:

@@ -9,12 +9,13 @@ from typing import Literal
 from affiant.common import ids
 from affiant.deployer.domain.situation import Instance, Phase, Situation
 
-State = Literal["starting", "serving", "failed", "draining"]
+State = Literal["starting", "serving", "failed", "draining", "idle"]
 
 _STATES: dict[Phase, State] = {
     "preparing": "starting",
     "starting": "starting",
     "ready": "serving",
+    "idle": "idle",
     "draining": "draining",
     "failed": "failed",
 }
@@ -37,7 +38,8 @@ class DeploymentView:
 
     `version` and `digest` are those of the wanted version, or of the one that is on its way out. `url` is empty
     while nothing listens. `serving` begins where `model_deployed` is published: when the version before it accepts
-    no more. `since` (RFC 3339): since when it is in this state, as far as is known.
+    no more. `idle`: scaled to zero. `since` (RFC 3339): since when it is in this state, as far as is known. `traffic`:
+    the percentage of the champion's requests that a challenger answers.
     """
 
     model: str
@@ -49,18 +51,29 @@ class DeploymentView:
     replicas: list[ReplicaView]
     reason: str
     since: str
+    traffic: int = 0
 
 
 @dataclass(frozen=True)
 class DeploymentsView:
-    """Every slot that serves or should."""
+    """Every slot that serves or should, and by which back end.
+
+    `shares_by`: how a challenger gets a share of the champion's requests (weights, replicas); empty where it cannot,
+    and `no_shares` says why.
+    """
 
     deployments: list[DeploymentView]
+    backend: str = ""
+    shares_by: str = ""
+    no_shares: str = ""
 
 
-def deployments(situations: list[Situation]) -> DeploymentsView:
+def deployments(
+    situations: list[Situation], *, backend: str = "", shares_by: str = "", no_shares: str = ""
+) -> DeploymentsView:
     """What `GET /v1/deployments` answers."""
-    return DeploymentsView([view for situation in situations if (view := _deployment(situation)) is not None])
+    views = [view for situation in situations if (view := _deployment(situation)) is not None]
+    return DeploymentsView(views, backend, shares_by, no_shares)
 
 
 def _deployment(situation: Situation) -> DeploymentView | None:
@@ -79,6 +92,7 @@ def _deployment(situation: Situation) -> DeploymentView | None:
         replicas=[_replica(situation, instance) for instance in situation.instances],
         reason=reason,
         since=since,
+        traffic=situation.given,
     )
 
 
@@ -89,10 +103,13 @@ def _state(situation: Situation) -> tuple[State, str, str]:
     right = [one for one in situation.instances if one.serves(wanted)]
     if serving is not None and serving.wish_id == wish.id and _answers(right, serving.replica):
         return "serving", "", serving.since
+    if any(one.phase == "idle" for one in right):
+        return "idle", "a challenger without a share of the traffic", _time(right[0].changed_at)
     trouble = situation.trouble(wanted)
     reason = trouble.reason if trouble else ""
     on_its_way = [one for one in right if one.phase in ("preparing", "starting", "ready")]
-    if on_its_way:
+    given_up = trouble is not None and any(one.recovers and one.replica == trouble.replica for one in on_its_way)
+    if on_its_way and not given_up:
         return "starting", reason, _time(on_its_way[0].started_at)
     if trouble is None:
         return "starting", "", _time(wish.noted_at)

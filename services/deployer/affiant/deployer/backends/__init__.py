@@ -1,4 +1,4 @@
-"""Back ends: where model servers run. `local` runs them as processes of this machine.
+"""Back ends: where model servers run. `local` runs them as processes of this machine, `kubernetes` in a cluster.
 
 A back end observes and does; it decides nothing. What it is told to do it begins and returns: whether it worked
 is seen at the next observation.
@@ -9,13 +9,33 @@ from __future__ import annotations
 from typing import Protocol
 
 from affiant.common.events import ModelSpec
-from affiant.deployer.domain.situation import Instance, Slot
+from affiant.deployer.domain.situation import Instance, Route, Slot
+from affiant.deployer.domain.steps import Kept
 
 
 class Backend(Protocol):
-    """What the reconciler needs of a back end. Every method may be called again with the same words."""
+    """What the reconciler needs of a back end. Every method may be called again with the same words.
+
+    `shares_by`: how a challenger gets a share of the champion's requests ("weights", "replicas"); empty where it
+    cannot, because the back end does not lead the addresses itself (then `route` and `redirect` mean nothing);
+    `no_shares` says why then.
+    """
 
     name: str
+
+    @property
+    def shares_by(self) -> str:
+        """How shares are given."""
+
+    @property
+    def no_shares(self) -> str:
+        """Why they cannot be."""
+
+    def share_in_words(self, slot: Slot) -> str:
+        """How the challenger gets its share of the requests to the model's champion at this moment."""
+
+    def leads(self) -> bool:
+        """Whether this deployer is the one that may change anything."""
 
     async def open(self) -> None:
         """Find the servers that an earlier deployer left running."""
@@ -28,6 +48,15 @@ class Backend(Protocol):
 
     async def start(self, slot: Slot, spec: ModelSpec) -> None:
         """Begin to start a server of this version beside those that run."""
+
+    def route(self, slot: Slot) -> Route | None:
+        """Where the slot's address leads."""
+
+    async def redirect(self, slot: Slot, route: Route) -> None:
+        """Lead the slot's address to these servers."""
+
+    async def maintain(self, slot: Slot, kept: Kept) -> list[str]:
+        """Make a server that goes on what it should be; says what was not so. Costs nothing where all is well."""
 
     async def drain(self, instance: Instance) -> None:
         """Tell a server to stop accepting, to finish what is under way, and to end."""

@@ -12,16 +12,31 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from affiant.common.events import ModelSpec
-from affiant.deployer.domain.situation import Instance, Limits, Situation, Trouble
-from affiant.deployer.domain.steps import Announce, Discard, Drain, Fail, Release, Start, Step, Withdraw
+from affiant.deployer.domain.situation import NEVER, Instance, Limits, Route, Situation, Trouble
+from affiant.deployer.domain.steps import (
+    Announce,
+    Discard,
+    Drain,
+    Fail,
+    Kept,
+    Redirect,
+    Release,
+    Start,
+    Step,
+    Withdraw,
+)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps to take now, in order, and when to look again at the latest (seconds since 1970)."""
+    """The steps to take now, in order, and when to look again at the latest (seconds since 1970).
+
+    `keep`: the servers that go on, as they should be.
+    """
 
     steps: tuple[Step, ...]
     look_again_at: float
+    keep: tuple[Kept, ...] = ()
 
 
 def plan(situation: Situation, limits: Limits, now: float) -> Plan:
@@ -30,12 +45,14 @@ def plan(situation: Situation, limits: Limits, now: float) -> Plan:
     candidates = [instance for instance in well if instance.drain_asked_at is None]
     answering = [instance for instance in well if instance.phase == "ready"]
     keep = _to_keep(situation, candidates)
+    steps += _redirection(situation, keep)
     steps += [Drain(instance) for instance in candidates if instance not in keep]
     steps += _starts(situation, candidates, limits, now)
     steps += _facts(situation, answering, keep, now)
     if situation.address and not candidates and not answering and not _comes_back(situation):
         steps.append(Release())
-    return Plan(tuple(steps), _look_again_at(situation, well, limits, now))
+    kept = _kept(situation, keep, limits, now)
+    return Plan(tuple(steps), _look_again_at(situation, well, limits, now), kept)
 
 
 # --- what failed ----------------------------------------------------------------------------------------------
@@ -51,9 +68,12 @@ def _sort_out(situation: Situation, limits: Limits, now: float) -> tuple[list[St
             well.append(instance)
             continue
         step = _after_fault(situation, instance, fault, limits, now)
-        steps.append(step)
+        if step is not None:
+            steps.append(step)
         if isinstance(step, Fail):
             situation = replace(situation, troubles={**situation.troubles, instance.version: step.trouble})
+        if instance.recovers and not isinstance(step, Discard):
+            well.append(instance)
     return steps, well, situation
 
 
@@ -72,17 +92,25 @@ def fault_of(instance: Instance, limits: Limits, now: float) -> str:
     return ""
 
 
-def _after_fault(situation: Situation, instance: Instance, fault: str, limits: Limits, now: float) -> Fail | Discard:
+def _after_fault(
+    situation: Situation, instance: Instance, fault: str, limits: Limits, now: float
+) -> Fail | Discard | None:
     specs = (situation.wanted, situation.serving.spec if situation.serving else None)
     spec = next((spec for spec in specs if spec is not None and instance.serves(spec)), None)
     if situation.wanted is None or spec is None or instance.drain_asked_at is not None:
-        return Discard(instance)
+        # One that is no longer wanted, but was not told so yet, is drained like a healthy one where it recovers.
+        return None if instance.recovers and instance.drain_asked_at is None else Discard(instance)
     before = situation.trouble(spec)
     if before is not None and before.replica == instance.replica:
-        return Discard(instance)
+        if not instance.recovers:
+            return Discard(instance)
+        if before.cause == instance.cause:
+            return None
     trouble = _count(situation, instance, before, fault, limits, now)
     # A server that had served and is started again at once is for the restart count, not for the bus.
-    tell = trouble.told != fault and (not _served(situation, instance) or trouble.failures >= limits.tell_crashes)
+    # What the platform starts again by itself is counted by the platform: by then it is worth telling.
+    grave = instance.recovers or not _served(situation, instance) or trouble.failures >= limits.tell_crashes
+    tell = trouble.told != fault and grave
     if tell:
         trouble = msgspec.structs.replace(trouble, told=fault)
     others = [other.version for other in situation.instances if other.phase == "ready" and other is not instance]
@@ -104,6 +132,7 @@ def _count(
         at=now,
         reason=fault,
         told=before.told if before and not ran_well else "",
+        cause=instance.cause,
         final=instance.final,
     )
 
@@ -127,10 +156,42 @@ def _to_keep(situation: Situation, candidates: list[Instance]) -> list[Instance]
         return []
     by_worth = sorted(candidates, key=lambda one: (one.phase != "ready", not one.serves(serving), one.started_at))
     right = [one for one in by_worth if one.serves(wanted)][:1]
-    if right and right[0].phase == "ready":
+    if right and right[0].phase in ("ready", "idle"):
         return right
     others = [one for one in by_worth if not one.serves(wanted) and one.version not in situation.archived]
     return right + [one for one in others if one.phase == "ready" or one.serves(situation.fallback)][:1]
+
+
+def _redirection(situation: Situation, keep: list[Instance]) -> list[Step]:
+    """The address leads to the wanted version as soon as it is ready; while nothing is, it stays as it is."""
+    ready = next((one for one in keep if one.phase == "ready"), None)
+    if not situation.routes or ready is None:
+        return []
+    challenger = situation.challenger
+    shares = challenger is not None and challenger.version != ready.version
+    route = Route(ready.replica, situation.share if shares else 0)
+    return [Redirect(route)] if route != situation.route else []
+
+
+def _kept(situation: Situation, keep: list[Instance], limits: Limits, now: float) -> tuple[Kept, ...]:
+    wish, serving = situation.wish, situation.serving
+    specs = [spec for spec in (situation.wanted, serving.spec if serving else None) if spec is not None]
+    share = max(situation.share, wish.traffic if wish else 0)
+    return tuple(
+        Kept(spec, instance, share, asleep=now >= _asleep_at(situation, instance, limits))
+        for instance in keep
+        if (spec := next((spec for spec in specs if instance.serves(spec)), None)) is not None
+    )
+
+
+def _asleep_at(situation: Situation, instance: Instance, limits: Limits) -> float:
+    """From when on a challenger that gets nothing of the champion's traffic is scaled to zero."""
+    wish = situation.wish
+    if wish is None or situation.slot.alias != "challenger" or wish.traffic or not instance.serves(wish.spec):
+        return NEVER
+    if instance.phase == "idle":
+        return instance.changed_at if wish.noted_at <= instance.changed_at else NEVER
+    return max(wish.noted_at, instance.changed_at) + limits.idle if instance.phase == "ready" else NEVER
 
 
 def _starts(situation: Situation, candidates: list[Instance], limits: Limits, now: float) -> list[Step]:
@@ -170,10 +231,16 @@ def _facts(situation: Situation, answering: list[Instance], keep: list[Instance]
     unwanted = serving is not None and (situation.wanted is None or serving.spec.version in situation.archived)
     if serving is not None and unwanted and not any(one.serves(serving.spec) for one in answering):
         steps.append(Withdraw(serving.spec))
+    elif serving is not None and any(one.phase == "idle" and one.serves(serving.spec) for one in keep):
+        steps.append(Withdraw(serving.spec, idle=True))
     # Only one that answers alone is deployed: while the old version still accepts, it is not replaced yet.
-    if len(answering) == 1 and answering[0] in keep:
+    if len(answering) == 1 and answering[0] in keep and _is_reached(situation, answering[0]):
         steps += _announcement(situation, answering[0], now)
     return steps
+
+
+def _is_reached(situation: Situation, instance: Instance) -> bool:
+    return not situation.routes or (situation.route is not None and situation.route.replica == instance.replica)
 
 
 def _announcement(situation: Situation, instance: Instance, now: float) -> list[Step]:
@@ -184,16 +251,22 @@ def _announcement(situation: Situation, instance: Instance, now: float) -> list[
         spec, wish_id = serving.spec, serving.wish_id
     else:
         return []
-    if serving is not None and (serving.wish_id, serving.replica) == (wish_id, instance.replica):
+    traffic = situation.given if instance.settled else serving.traffic if serving else 0
+    if serving is not None and (serving.wish_id, serving.replica, serving.traffic) == (
+        wish_id,
+        instance.replica,
+        traffic,
+    ):
         return []
     began = max(instance.started_at, wish.noted_at if wish else 0.0)
     previous = serving.spec.version if serving is not None and serving.spec.version != spec.version else None
-    return [Announce(instance, spec, wish_id, previous, max(now - began, 0.0))]
+    return [Announce(instance, spec, wish_id, previous, max(now - began, 0.0), traffic)]
 
 
 def _look_again_at(situation: Situation, well: list[Instance], limits: Limits, now: float) -> float:
     """When time alone, or a server that is on its way from one phase to the next, may change the plan."""
-    if any(instance.phase != "ready" or instance.drain_asked_at is not None for instance in well):
+    if any(instance.phase not in ("ready", "idle") or instance.drain_asked_at is not None for instance in well):
         return now + limits.look
     times = [trouble.retry_at for trouble in situation.troubles.values() if not trouble.final]
+    times += [_asleep_at(situation, instance, limits) for instance in well]
     return min((time for time in times if time > now), default=float("inf"))

@@ -23,7 +23,8 @@ from affiant.deployer.backends.local.folders import Folders
 from affiant.deployer.backends.local.listeners import Listeners
 from affiant.deployer.backends.local.process import Process, find, spawn
 from affiant.deployer.backends.local.server import STATUS_SECONDS, Server
-from affiant.deployer.domain.situation import Instance, Slot
+from affiant.deployer.domain.situation import Instance, Route, Slot
+from affiant.deployer.domain.steps import Kept
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,12 @@ class LocalBackend:
     """Model servers as child processes. `changed` is called when something is worth another look."""
 
     name = "local"
+    shares_by = ""
+    no_shares = (
+        "the local back end cannot give a challenger a share of the champion's requests: all servers of an address "
+        "accept from one listening socket, and which of them takes a connection is chance; the challenger answers at "
+        "an address of its own (the kubernetes back end gives shares)"
+    )
 
     def __init__(
         self,
@@ -84,6 +91,26 @@ class LocalBackend:
     def address(self, slot: Slot) -> str:
         """`http://host:port` of the slot's listening socket."""
         return self._listeners.url(slot)
+
+    def share_in_words(self, _: Slot) -> str:
+        """It gets none."""
+        return ""
+
+    def leads(self) -> bool:
+        """Always: the lock on the data folder lets no other deployer in."""
+        return True
+
+    def route(self, _: Slot) -> Route | None:
+        """Nowhere in particular: who has the socket answers."""
+        return None
+
+    async def redirect(self, slot: Slot, route: Route) -> None:
+        """Never asked for."""
+        raise NotImplementedError(self.no_shares)
+
+    async def maintain(self, _slot: Slot, _kept: Kept) -> list[str]:
+        """A process is as it was started."""
+        return []
 
     async def start(self, slot: Slot, spec: ModelSpec) -> None:
         """Fetch the model and start a server for it, in the background."""
