@@ -35,7 +35,9 @@ def binaries() -> Path:
 class Postgres:
     """A server that can be killed and started again; `new_database` gives each test its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, durable: bool = False) -> None:
+        """Tests need no power loss survived; with `durable` every commit is on the disk."""
+        self.durable = durable
         self.bin = binaries()
         self.folder = Path(tempfile.mkdtemp(prefix="affiant-pg-"))
         self.process: subprocess.Popen[bytes] | None = None
@@ -52,7 +54,16 @@ class Postgres:
             if not data.exists():
                 command = [self.bin / "initdb", "-D", data, "-U", "affiant", "--auth=trust", "--encoding=utf8", "-N"]
                 subprocess.run(command, check=True, capture_output=True, cwd=self.folder, timeout=60, **self._as)
-            command = [self.bin / "postgres", "-D", data, "-k", self.folder, "-h", "", "-F"]
+            command = [
+                self.bin / "postgres",
+                "-D",
+                data,
+                "-k",
+                self.folder,
+                "-h",
+                "",
+                *([] if self.durable else ["-F"]),
+            ]
             with (self.folder / "log").open("ab") as log:
                 self.process = subprocess.Popen(command, stdout=log, stderr=log, cwd=self.folder, **self._as)
             self._wait()

@@ -83,6 +83,8 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         finally:
             columns.close()
             writer.close()
+            # Or DuckDB's binding complains at the end of the process of objects that nobody collects any more.
+            gc.unfreeze()
 
     async def ready() -> list[str]:
         held = intakes if leadership.role == "leader" else []

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Sequence
 
 import msgspec
 
 from affiant.auditor.domain.arrival import Statement
 from affiant.auditor.domain.completeness import Ending
-from affiant.auditor.domain.rows import UNKNOWN_VERSION, Prediction, decisions, protected_values
+from affiant.auditor.domain.rows import UNKNOWN_VERSION, Prediction, Protection, decisions, protected_values, protection
 from affiant.auditor.domain.sequences import merged
 from affiant.auditor.domain.testimony import word
 from affiant.auditor.store import entries, numbering, projections, restated, testimony
@@ -64,7 +64,8 @@ def fill_protected(connection: Connection, limit: int) -> int:
         event = decode(entry)
         values = []
         if isinstance(event, PredictionLogged):
-            values = protected_values(event, projections.spec(connection, event.model, event.version or 0))
+            spec = projections.spec(connection, event.model, event.version or 0)
+            values = protected_values(event, protection(spec))
         projections.put_protected(connection, entry.idx, values)
     restated.add(connection, [entry.idx for entry in waiting])
     return len(waiting)
@@ -97,6 +98,7 @@ def _lifecycle(connection: Connection, placed: Sequence[Placed]) -> None:
 
 def _predictions(connection: Connection, placed: Sequence[Placed]) -> None:
     specs: dict[tuple[str, int], ModelSpec | None] = {}
+    protects: dict[tuple[str, int], Protection] = {}
     made, decided = [], []
     for idx, statement in placed:
         prediction, event = statement.prediction, statement.envelope.event
@@ -105,26 +107,29 @@ def _predictions(connection: Connection, placed: Sequence[Placed]) -> None:
         key = (prediction.model, prediction.version)
         if key not in specs:
             specs[key] = projections.spec(connection, *key)
+            protects[key] = protection(specs[key])
         awaits_spec = specs[key] is None and bool(event.adverse) and prediction.version != UNKNOWN_VERSION
         made.append((idx, prediction, awaits_spec))
         if event.adverse:
-            decided.append((idx, prediction, decisions(event), protected_values(event, specs[key])))
+            decided.append((idx, prediction, decisions(event), protected_values(event, protects[key])))
     projections.add_predictions(connection, made)
     projections.add_decisions(connection, decided)
     projections.add_counts(connection, _counts([prediction for _, prediction, _ in made]))
 
 
 def _counts(predictions: Sequence[Prediction]) -> list[projections.Count]:
-    totals: dict[tuple[str, int], Counter[str]] = defaultdict(Counter)
+    groups: dict[tuple[str, int], list[Prediction]] = defaultdict(list)
     for made in predictions:
-        total = totals[made.model, made.version]
-        total["answered"] += made.status == "answered"
-        total["failed"] += made.status == "failed"
-        total["rows"] += made.rows
-        total["adverse"] += made.adverse_rows or 0
+        groups[made.model, made.version].append(made)
     return [
-        projections.Count(*key, total["answered"], total["failed"], total["rows"], total["adverse"])
-        for key, total in totals.items()
+        projections.Count(
+            *key,
+            answered=sum(made.status == "answered" for made in group),
+            failed=sum(made.status == "failed" for made in group),
+            rows=sum(made.rows for made in group),
+            adverse_rows=sum(made.adverse_rows or 0 for made in group),
+        )
+        for key, group in groups.items()
     ]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
+from msgspec import Struct
+
 from affiant.auditor.domain.rows import Prediction, prediction
 from affiant.auditor.domain.testimony import word
 from affiant.common import wire
@@ -41,8 +43,7 @@ class Fault:
     event_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Statement:
+class Statement(Struct, frozen=True):
     """An arrival that was understood, or is of a type that this code does not know. `prediction` where it is one."""
 
     arrival: Arrival
@@ -94,6 +95,8 @@ def _understand(arrival: Arrival) -> Statement:
 
 def kept_headers(headers: Mapping[str, str] | None) -> dict[str, str] | None:
     """The headers without which the body could not be decoded again; None where the body says it all."""
+    if headers is not None and headers.get("content-type") == wire.CONTENT_TYPE:
+        return None
     given = {name.lower(): value for name, value in (headers or {}).items()}
     if given.get("content-type", "").startswith(wire.CONTENT_TYPE):
         return None

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from affiant.auditor.domain.rows import MOST_AXES, Prediction, column, decisions, prediction, protected_columns
+from affiant.auditor.domain.rows import (
+    MOST_AXES,
+    Prediction,
+    column,
+    decisions,
+    prediction,
+    protected_columns,
+    protection,
+)
 from affiant.common.events import ModelSpec, PredictionLogged, Scalar, TensorData
 
 MOST_COLUMNS = 512
@@ -46,7 +54,7 @@ def flatten(event: PredictionLogged, spec: ModelSpec | None) -> Flat:
         (scores + padding)[:rows],
         (adverse + padding)[:rows],
         dict(_inputs(event.inputs, spec, rows)) if rows else {},
-        protected_columns(event, spec),
+        protected_columns(event, protection(spec)),
     )
 
 

@@ -8,7 +8,7 @@ from math import prod
 from typing import NamedTuple, TypeVar
 
 from affiant.common.errors import Refused
-from affiant.common.events import ModelSpec, PredictionLogged, Scalar, TensorData
+from affiant.common.events import Column, ModelSpec, PredictionLogged, Scalar, TensorData
 from affiant.common.ids import timestamp
 
 UNKNOWN_VERSION = 0
@@ -80,25 +80,38 @@ def decisions(event: PredictionLogged) -> list[Decision]:
     ]
 
 
-def protected_values(event: PredictionLogged, spec: ModelSpec | None) -> list[Values]:
+class Protection(NamedTuple):
+    """What a spec says of protected columns: their names, and those columns of the model that are protected."""
+
+    names: tuple[str, ...] = ()
+    seen: tuple[Column, ...] = ()
+
+
+def protection(spec: ModelSpec | None) -> Protection:
+    """What `spec` protects; nothing where there is none."""
+    if spec is None:
+        return Protection()
+    return Protection(tuple(spec.protected), tuple(one for one in spec.columns if one.name in spec.protected))
+
+
+def protected_values(event: PredictionLogged, protects: Protection) -> list[Values]:
     """The values of the protected columns, for each decided row; see `protected_columns`."""
-    columns = protected_columns(event, spec)
+    columns = protected_columns(event, protects)
     return [{name: values[row] for name, values in columns.items()} for row in range(len(event.adverse))]
 
 
-def protected_columns(event: PredictionLogged, spec: ModelSpec | None) -> dict[str, Sequence[Scalar]]:
+def protected_columns(event: PredictionLogged, protects: Protection) -> dict[str, Sequence[Scalar]]:
     """The values of the protected columns, one for each decided row.
 
-    From the context tensors, which hold nothing else, and from the inputs where `spec` says which of the model's
-    own columns are protected. A column that `spec` names and no tensor has is None: missing.
+    From the context tensors, which hold nothing else, and from the inputs where the spec says which of the model's
+    own columns are protected. A column that the spec names and no tensor has is None: missing.
     """
     rows = len(event.adverse)
     found = {tensor.name: column(tensor, 0, rows) for tensor in event.context}
-    inputs = {tensor.name: tensor for tensor in event.inputs}
-    for one in spec.columns if spec else ():
-        if spec and one.name in spec.protected and one.input in inputs:
-            found[one.name] = column(inputs[one.input], one.index, rows)
-    columns: dict[str, Sequence[Scalar]] = dict.fromkeys(spec.protected if spec else (), [None] * rows)
+    if protects.seen:
+        inputs = {tensor.name: tensor for tensor in event.inputs}
+        found |= {one.name: column(inputs[one.input], one.index, rows) for one in protects.seen if one.input in inputs}
+    columns: dict[str, Sequence[Scalar]] = dict.fromkeys(protects.names, [None] * rows)
     return columns | {name: values for name, values in found.items() if values is not None}
 
 
@@ -131,6 +144,8 @@ def column(tensor: TensorData, index: int, rows: int) -> Sequence[Scalar] | None
     """
     if len(tensor.shape) > MOST_AXES:
         return None
+    if index == 0 and tensor.shape == [rows, 1] and len(tensor.data) == rows:
+        return tensor.data
     width = prod(tensor.shape[1:])
     if not 0 <= index < width or len(tensor.data) < rows * width:
         return None

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import msgspec
 import structlog
+from msgspec import Struct
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
 
@@ -31,8 +31,7 @@ _ENDED = {"404", "408", "409"}
 """Statuses that end a request: nothing there, its time is over, the consumer or the limit does not allow it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Held:
+class Held(Struct, frozen=True):
     """A message that was delivered and is not acked yet, with the events in it. `stored_at`: when the bus took it,
     seconds since 1970; `size`: its bytes."""
 
