@@ -234,6 +234,63 @@ async def test_a_rollback_returns_to_the_version_before_by_its_earlier_approval(
         await registry.lifecycle.rollback("loan", "champion", Order("omar"))
 
 
+async def _canary(registry: Office) -> None:
+    await registry.register()
+    await registry.register()
+    await registry.promote(1)
+    await registry.lifecycle.promote("loan", 2, "challenger", Order("ben", "try it"), 10)
+
+
+async def test_a_challenger_is_promised_a_share_of_the_champions_requests(registry: Office) -> None:
+    await _canary(registry)
+    event, entry = registry.events()[-1], (await registry.lookup.history("loan"))[-1]
+    assert (event["alias"], event["version"], event["traffic"]) == ("challenger", 2, 10)
+    assert entry.details["traffic"] == 10
+    version = await registry.lifecycle.promote("loan", 2, "challenger", Order("ben"), 25)
+    assert (version.traffic, registry.events()[-1]["traffic"]) == (25, 25)
+    assert (await registry.lifecycle.promote("loan", 2, "challenger", Order("ben"), 25)).traffic == 25
+    assert len([event for event in registry.events() if event["kind"] == "model_promoted"]) == 3
+
+
+async def test_a_challenger_that_becomes_the_champion_keeps_no_share_beside_it(registry: Office) -> None:
+    await _canary(registry)
+    version = await registry.promote(2)
+    assert (version.aliases, version.traffic) == (("challenger", "champion"), 0)
+    told = [(event["alias"], event["version"], event.get("traffic", 0)) for event in registry.events()[-2:]]
+    assert told == [("champion", 2, 0), ("challenger", 2, 0)]
+    await registry.lifecycle.rollback("loan", "champion", Order("omar"))
+    assert (await registry.lookup.holder("loan", "champion")).version.version == 1
+
+
+async def test_a_rollback_during_a_canary_takes_the_share_away_and_leaves_the_champion(registry: Office) -> None:
+    await _canary(registry)
+    version = await registry.lifecycle.rollback("loan", "champion", Order("omar", "errors"))
+    assert (version.version, version.aliases) == (1, ("champion",))
+    event = registry.events()[-1]
+    assert (event["alias"], event["version"], event.get("traffic", 0)) == ("challenger", 2, 0)
+    assert (event["rollback"], event["approved_by"], event["by"]) == (True, "ben", "omar")
+
+
+@pytest.mark.parametrize(
+    ("number", "alias", "traffic", "error"),
+    [(2, "champion", 10, Problem), (2, "challenger", 100, Problem), (1, "challenger", 10, Conflict)],
+)
+async def test_a_share_without_a_meaning_is_refused(
+    registry: Office, number: int, alias: str, traffic: int, error: type[Problem]
+) -> None:
+    await registry.register()
+    await registry.register()
+    await registry.promote(1)
+    with pytest.raises(error):
+        await registry.lifecycle.promote("loan", number, alias, Order("ben"), traffic)
+
+
+async def test_a_share_needs_a_champion(registry: Office) -> None:
+    await registry.register()
+    with pytest.raises(Conflict, match="no champion whose requests"):
+        await registry.lifecycle.promote("loan", 1, "challenger", Order("ben"), 10)
+
+
 async def test_promotions_at_once_form_one_chain(registry: Office) -> None:
     for _ in range(4):
         await registry.register()

@@ -67,6 +67,36 @@ class World:
             self.http = httpx.Client(base_url=fake.url, timeout=30, trust_env=False)
         self.kubelet = Kubelet(self.http, "node-1", self._fate, certificate)
 
+    def install(self, plural: str, api: str, kind: str) -> None:
+        """A custom resource, with any fields; the fake knows them already."""
+        group, version = api.split("/")
+        anything = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+        versions = [
+            {
+                "name": version,
+                "served": True,
+                "storage": True,
+                "schema": {"openAPIV3Schema": anything},
+                "subresources": {"status": {}},
+            }
+        ]
+        names = {"plural": plural, "singular": kind.lower(), "kind": kind}
+        body = {
+            "apiVersion": "apiextensions.k8s.io/v1",
+            "kind": "CustomResourceDefinition",
+            "metadata": {
+                "name": f"{plural}.{group}",
+                "annotations": {"api-approved.kubernetes.io": "https://github.com/kubernetes-sigs/gateway-api"},
+            },
+            "spec": {"group": group, "scope": "Namespaced", "names": names, "versions": versions},
+        }
+        if self.kind == "real":
+            self.http.post("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", json=body)
+            deadline = time.monotonic() + PATIENCE_SECONDS
+            while not self.http.get(f"/apis/{api}/namespaces/default/{plural}").is_success:
+                assert time.monotonic() < deadline, f"{plural} are not served"
+                time.sleep(0.05)
+
     def close(self) -> None:
         self.kubelet.close()
         self.http.close()

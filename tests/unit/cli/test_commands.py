@@ -195,6 +195,47 @@ def test_whoever_only_approves_is_named_before_an_author_who_does_too(affiant: A
     assert "ben is an approver: add --as ben" in affiant("promote", "loan/1", "--as", "iris").err
 
 
+def test_a_share_is_asked_for_as_the_challengers(affiant: Affiant, services: FakeServices) -> None:
+    version = {"version": 2, "aliases": ["challenger"], "traffic": 10}
+    services.answers |= {
+        "GET /v1/deployments": (200, {"deployments": [], "shares_by": "weights", "no_shares": ""}),
+        "GET /v1/models/loan/versions/2": (200, {"version": 2, "aliases": []}),
+        "POST /v1/models/loan/versions/2/promote": (200, version),
+    }
+    done = affiant("promote", "loan/2", "--traffic", "10", "--as", "ben")
+    assert services.asked[-1].json == {"alias": "challenger", "traffic": 10}
+    assert "loan/2 is the challenger with 10 % of the champion's requests" in done.out
+
+
+def test_a_share_of_everything_is_the_champions_place(affiant: Affiant, services: FakeServices) -> None:
+    services.answers |= {
+        "GET /v1/models/loan/versions/2": (200, {"version": 2, "aliases": ["challenger"], "traffic": 10}),
+        "POST /v1/models/loan/versions/2/promote": (200, {"version": 2, "aliases": ["champion"], "traffic": 0}),
+    }
+    assert "loan/2 is the champion now" in affiant("promote", "loan/2", "--traffic", "100", "--as", "ben").out
+    assert services.asked[-1].json == {"alias": "champion"}
+
+
+def test_a_share_that_the_deployer_cannot_give_is_refused_before_it_is_promised(
+    affiant: Affiant, services: FakeServices
+) -> None:
+    answer = {"deployments": [], "no_shares": "the local back end cannot give a challenger a share"}
+    services.answers["GET /v1/deployments"] = (200, answer)
+    done = affiant("promote", "loan/2", "--traffic", "10", "--as", "ben")
+    assert done.code != 0
+    assert "the local back end cannot give a challenger a share" in done.err
+    assert [asked.method for asked in services.asked] == ["GET"]
+
+
+def test_a_rollback_during_a_canary_says_that_the_share_is_gone(affiant: Affiant, services: FakeServices) -> None:
+    versions = [{"version": 2, "traffic": 10}, {"version": 1, "traffic": 0}]
+    services.answers |= {
+        "GET /v1/models/loan": (200, {"aliases": {"champion": 1, "challenger": 2}, "versions": versions}),
+        "POST /v1/models/loan/rollback": (200, {"version": 1}),
+    }
+    assert "loan/1 answers every request again; 2 has no share" in affiant("rollback", "loan", "--as", "ben").out
+
+
 def test_predicting_shows_decision_score_version_and_id(affiant: Affiant, services: FakeServices) -> None:
     deploy(services)
     done = affiant("predict", "loan", "--row", '{"income": 12, "race": "b"}')

@@ -150,36 +150,61 @@ def models(session: Session, which: Annotated[str | None, typer.Argument(metavar
 def promote(
     session: Session,
     version: Version,
-    alias: AliasOption = "champion",
+    alias: AliasOption = "",
     reason: Reason = "",
+    traffic: Annotated[
+        int | None,
+        typer.Option(min=0, max=100, help="Percentage of the champion's requests; 100 makes it the champion."),
+    ] = None,
 ) -> None:
     """Approve a version: the alias points to it from now on, and the deployer serves it.
 
-    The author of a version may not approve it; another person with the role approver must.
+    The author of a version may not approve it; another person with the role approver must. With --traffic the version
+    is the challenger and answers that part of the requests to the champion's address, until 100 makes it the champion.
 
       affiant promote loan/2 --reason "better on thin files" --as ben
       affiant promote loan/2 --alias challenger --as ben
+      affiant promote loan/2 --traffic 10 --as ben
     """
     wanted = reference(version)
-    body = {"alias": alias} | ({"reason": reason} if reason else {})
+    share = None if traffic == 100 else traffic
+    alias = alias or ("champion" if share is None else "challenger")
+    if share:
+        _check_shares(session)
+    body = {"alias": alias} | ({"reason": reason} if reason else {}) | ({} if share is None else {"traffic": share})
     before = session.services.get("registry", wanted.path)
     done = session.services.post("registry", f"{wanted.path}/promote", body)
-    if alias in before.get("aliases", []):
+    if share and done.get("traffic") == share:
+        said = f"{wanted} is the challenger with {share} % of the champion's requests; affiant deployments shows it"
+    elif alias in before.get("aliases", []) and before.get("traffic", 0) == done.get("traffic", 0):
         said = f"{wanted} was the {alias} already: nothing was changed, and nothing was written into the history"
     else:
         said = f"{wanted} is the {alias} now; affiant deployments shows when it answers"
     session.show(done, Text(said))
 
 
+def _check_shares(session: Session) -> None:
+    """Before anything is promised: whether the deployer can keep it."""
+    found = session.services.get("deployer", "/v1/deployments")
+    if found.get("no_shares"):
+        raise Problem(found["no_shares"], hint="--alias challenger serves it beside the champion, without a share")
+
+
 def rollback(session: Session, model: Model, alias: AliasOption = "champion", reason: Reason = "") -> None:
-    """Give the alias back to the version that had it before.
+    """Give the alias back to the version that had it before; while a challenger has a share, take that away.
 
     affiant rollback loan --reason "too many denials" --as ben
     """
     wanted = reference(model)
     body = {"alias": alias} | ({"reason": reason} if reason else {})
+    before = session.services.get("registry", f"/v1/models/{wanted.model}")
     done = session.services.post("registry", f"/v1/models/{wanted.model}/rollback", body)
-    session.show(done, Text(f"{wanted.model}/{done['version']} is the {alias} again"))
+    sharing = [one["version"] for one in before.get("versions", []) if one.get("traffic")]
+    if alias == "champion" and sharing and done["version"] == before["aliases"].get("champion"):
+        said = f"{wanted.model}/{done['version']} answers every request again; {sharing[0]} has no share any more"
+    else:
+        said = f"{wanted.model}/{done['version']} is the {alias} again"
+    session.show(done, Text(said))
 
 
 def deprecate(session: Session, version: Version, reason: Reason = "") -> None:

@@ -6,7 +6,7 @@ Each change is one transaction: the state, a line of the history, and the event 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 import structlog
@@ -29,23 +29,35 @@ class Lifecycle:
 
     store: Store
 
-    async def promote(self, model: str, number: int, alias: str, order: Order) -> Version:
-        """Let `alias` point to this version; the order is the approval. Not for its author (`Forbidden`)."""
+    async def promote(self, model: str, number: int, alias: str, order: Order, traffic: int | None = None) -> Version:
+        """Let `alias` point to this version; the order is the approval. Not for its author (`Forbidden`).
+
+        `traffic`: a challenger answers this percentage of the requests to the champion's address (`None`: none, or what
+        it has already). A challenger that becomes the champion keeps no share beside it.
+        """
         rules.check_alias(alias)
 
         def work(records: Records) -> Version:
             version = _locked(records, model, number)
-            if alias in version.aliases:
+            current = _current(records, model, alias)
+            if traffic is not None:
+                rules.check_share(version, alias, traffic, _current(records, model, "champion"))
+            if alias in version.aliases and traffic in (None, current.traffic if current else 0):
                 return version
             rules.check_promotable(version, order.person)
-            current = _current(records, model, alias)
-            _move(records, version, alias, order, approved_by=order.person, current=current)
+            _move(records, version, alias, order, approved_by=order.person, current=current, traffic=traffic or 0)
+            if alias == "champion":
+                _end_share(records, model, order, of=number)
             return version_in(records, model, number)
 
         return await self._do("model promoted", work, order)
 
     async def rollback(self, model: str, alias: str, order: Order) -> Version:
-        """Let `alias` point again to the version before. It stands by the approval that it once got."""
+        """Let `alias` point again to the version before. It stands by the approval that it once got.
+
+        While a challenger answers a part of the champion's requests, that ends and the champion stays: it is what was
+        changed last. Answers the version that the alias points to.
+        """
         rules.check_alias(alias)
 
         def work(records: Records) -> Version:
@@ -53,6 +65,9 @@ class Lifecycle:
             states = {version.version: version.state for version in records.versions(model)}
             if not states:
                 raise unknown(model)
+            if alias == "champion" and _end_share(records, model, order, rollback=True):
+                champion = _current(records, model, "champion")
+                return version_in(records, model, cast(int, champion.version if champion else None))
             moves = {move.id: move for move in records.moves(model, alias)}
             current = moves[max(moves)] if moves else None
             target = rules.rollback_target(current, moves, lambda number: states[number] != "archived")
@@ -171,11 +186,13 @@ def _move(
     approved_by: str,
     current: Promotion | None,
     back_to: Promotion | None = None,
+    traffic: int = 0,
 ) -> None:
     """Let the alias point to `version`: forward after `current`, or back to an earlier move."""
     at = records.moment(version.model)
     previous = current.version if current else None
     action = "rolled back" if back_to else "promoted"
+    shares = {"traffic": traffic} if traffic or (current and current.traffic) else {}
     records.move(
         version.model,
         alias,
@@ -187,6 +204,7 @@ def _move(
         rollback=back_to is not None,
         # After a rollback, the next one must go further back, not to what was just left.
         before=back_to.before if back_to else (current.id if current else None),
+        traffic=traffic,
     )
     records.note(
         version.model,
@@ -198,6 +216,7 @@ def _move(
         alias=alias,
         approved_by=approved_by,
         previous_version=previous,
+        **shares,
     )
     event = ModelPromoted(
         model=version.model,
@@ -210,8 +229,21 @@ def _move(
         previous_version=previous,
         reason=order.reason,
         rollback=back_to is not None,
+        traffic=traffic,
     )
     records.publish(order.message(event))
+
+
+def _end_share(records: Records, model: str, order: Order, *, of: int | None = None, rollback: bool = False) -> bool:
+    """Take the challenger's share of the champion's requests away: whether it had one. `of`: only if it is this one."""
+    current = _current(records, model, "challenger")
+    if current is None or current.version is None or not current.traffic or of not in (None, current.version):
+        return False
+    version = version_in(records, model, current.version)
+    back_to = replace(current, before=current.id) if rollback else None
+    approved_by = current.approved_by
+    _move(records, version, "challenger", order, approved_by=approved_by, current=current, back_to=back_to)
+    return True
 
 
 def _archive(records: Records, version: Version, order: Order) -> None:

@@ -83,7 +83,7 @@ def _changing(lifecycle: Lifecycle) -> APIRouter:
     ) -> views.VersionView:
         """Approve a version: the alias points to it from now on. Its author may not."""
         return views.version_view(
-            await lifecycle.promote(model, version, wish.alias, Order(by.name, wish.reason, trace))
+            await lifecycle.promote(model, version, wish.alias, Order(by.name, wish.reason, trace), wish.traffic)
         )
 
     @api.post("/models/{model}/rollback")

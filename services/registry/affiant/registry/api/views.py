@@ -58,7 +58,8 @@ class DeploymentView:
 
 @dataclass(frozen=True)
 class VersionView:
-    """One version. `state` is registered, deprecated or archived."""
+    """One version. `state` is registered, deprecated or archived; `traffic` the percentage of the champion's requests
+    that it answers as the challenger."""
 
     model: str
     version: int
@@ -70,6 +71,7 @@ class VersionView:
     spec: Spec
     checks: Checks
     deployment: DeploymentView | None
+    traffic: int = 0
 
 
 @dataclass(frozen=True)
@@ -143,10 +145,14 @@ class RefusalView:
 
 @dataclass(frozen=True)
 class Promote:
-    """Which alias should point to the version; the caller's word is the approval."""
+    """Which alias should point to the version; the caller's word is the approval.
+
+    `traffic`: the percentage of the requests to the champion's address that a challenger should answer (0 to 99).
+    """
 
     alias: Alias
     reason: str = ""
+    traffic: int | None = None
 
 
 @dataclass(frozen=True)
@@ -192,6 +198,7 @@ def version_view(version: Version) -> VersionView:
         author=version.author,
         registered_at=version.registered_at,
         aliases=list(version.aliases),
+        traffic=version.traffic,
         spec=version.spec,
         checks=list(version.checks),
         deployment=DeploymentView(**msgspec.to_builtins(deployed)) if deployed else None,

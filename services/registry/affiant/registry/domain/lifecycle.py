@@ -43,6 +43,7 @@ class Version:
     checks: tuple[Check, ...]
     aliases: tuple[str, ...] = ()
     deployment: Deployment | None = None
+    traffic: int = 0
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class Promotion:
 
     `approved_by` is the person, other than the author, by whose word the version stands under the alias; `by`
     moved the alias (on a rollback another person may do that). `before` is the move that a rollback returns to.
+    `traffic` is the percentage of the champion's requests that a challenger answers.
     """
 
     id: int
@@ -63,6 +65,7 @@ class Promotion:
     reason: str
     rollback: bool
     before: int | None
+    traffic: int = 0
 
 
 @dataclass(frozen=True)
@@ -109,6 +112,25 @@ def check_promotable(version: Version, approver: str) -> None:
         raise Conflict(
             f"{version.model} version {version.version} is {version.state}",
             hint="Choose a version that is still registered, or register the file again as a new version.",
+        )
+
+
+def check_share(version: Version, alias: str, traffic: int, champion: Promotion | None) -> None:
+    """Raises `Problem` (422) for a share that has no meaning, `Conflict` where there is nothing to share."""
+    if alias != "challenger" or not 0 <= traffic < 100:
+        raise Problem(
+            f"the {alias} cannot have {traffic} % of the champion's requests",
+            status=422,
+            hint="A challenger can have 0 to 99; with 100 a version is the champion: promote it to champion.",
+        )
+    if traffic and (champion is None or champion.version is None):
+        raise Conflict(
+            f"{version.model} has no champion whose requests could be shared", hint="Promote a champion first."
+        )
+    if traffic and champion is not None and champion.version == version.version:
+        raise Conflict(
+            f"{version.model} version {version.version} is the champion: it answers every request already",
+            hint="Give a share to another version.",
         )
 
 

@@ -12,10 +12,21 @@ from sqlalchemy.dialects import postgresql, sqlite
 from affiant.common import ids, outbox, wire
 from affiant.common.events import Check, ModelSpec
 from affiant.registry.domain.lifecycle import Deployment, Entry, Promotion, State, Version, shown_deployment
-from affiant.registry.store.tables import DEPLOYMENTS, HISTORY, IMAGES, MODELS, OUTBOX, PROMOTIONS, SEEN, VERSIONS
+from affiant.registry.store.tables import (
+    DEPLOYMENTS,
+    HISTORY,
+    IMAGES,
+    MODELS,
+    OUTBOX,
+    PROMOTIONS,
+    SEEN,
+    SHARES,
+    VERSIONS,
+)
 
 _CHECKS = msgspec.json.Decoder(tuple[Check, ...])
 _SPEC = msgspec.json.Decoder(ModelSpec)
+_MOVES = select(PROMOTIONS, SHARES.c.traffic).outerjoin(SHARES, SHARES.c.move == PROMOTIONS.c.id)
 _TAGS = msgspec.json.Decoder(dict[str, str])
 
 
@@ -98,11 +109,11 @@ class Records:
             query = query.where(IMAGES.c.model == model)
         return {(row.model, row.version): row.image for row in self.connection.execute(query)}
 
-    def _held(self, model: str | None) -> dict[tuple[str, int], list[str]]:
-        held: dict[tuple[str, int], list[str]] = {}
+    def _held(self, model: str | None) -> dict[tuple[str, int], list[Promotion]]:
+        held: dict[tuple[str, int], list[Promotion]] = {}
         for move in self.aliases(model):
             if move.version is not None:
-                held.setdefault((move.model, move.version), []).append(move.alias)
+                held.setdefault((move.model, move.version), []).append(move)
         return held
 
     # --- aliases -------------------------------------------------------------------------------------------
@@ -112,12 +123,12 @@ class Records:
         newest = select(func.max(PROMOTIONS.c.id)).group_by(PROMOTIONS.c.model, PROMOTIONS.c.alias)
         if model is not None:
             newest = newest.where(PROMOTIONS.c.model == model)
-        query = select(PROMOTIONS).where(PROMOTIONS.c.id.in_(newest)).order_by(PROMOTIONS.c.alias)
+        query = _MOVES.where(PROMOTIONS.c.id.in_(newest)).order_by(PROMOTIONS.c.alias)
         return [_promotion(row) for row in self.connection.execute(query)]
 
     def moves(self, model: str, alias: str) -> list[Promotion]:
         """Every move of an alias, oldest first."""
-        query = select(PROMOTIONS).where(PROMOTIONS.c.model == model, PROMOTIONS.c.alias == alias)
+        query = _MOVES.where(PROMOTIONS.c.model == model, PROMOTIONS.c.alias == alias)
         return [_promotion(row) for row in self.connection.execute(query.order_by(PROMOTIONS.c.id))]
 
     def move(
@@ -132,21 +143,23 @@ class Records:
         reason: str,
         before: int | None,
         rollback: bool = False,
+        traffic: int = 0,
     ) -> None:
-        """Let an alias point to a version, or to none."""
-        self.connection.execute(
-            insert(PROMOTIONS).values(
-                model=model,
-                alias=alias,
-                version=version,
-                at=at,
-                approved_by=approved_by,
-                by=by,
-                reason=reason,
-                rollback=rollback,
-                before=before,
-            )
+        """Let an alias point to a version, or to none; `traffic` percent of the champion's requests go there."""
+        insertion = insert(PROMOTIONS).values(
+            model=model,
+            alias=alias,
+            version=version,
+            at=at,
+            approved_by=approved_by,
+            by=by,
+            reason=reason,
+            rollback=rollback,
+            before=before,
         )
+        move = self.connection.execute(insertion.returning(PROMOTIONS.c.id)).scalar_one()
+        if traffic:
+            self.connection.execute(insert(SHARES).values(move=move, traffic=traffic))
 
     # --- history and events --------------------------------------------------------------------------------
 
@@ -220,7 +233,7 @@ def _text(value: object) -> str:
 
 def _version(
     row: Row[Any],
-    held: Mapping[tuple[str, int], list[str]],
+    held: Mapping[tuple[str, int], list[Promotion]],
     served: Mapping[tuple[str, int], list[Deployment]],
     images: Mapping[tuple[str, int], str],
 ) -> Version:
@@ -234,7 +247,8 @@ def _version(
         registered_at=row.registered_at,
         spec=msgspec.structs.replace(_SPEC.decode(row.spec), tags=_TAGS.decode(row.tags), image=images.get(key, "")),
         checks=_CHECKS.decode(row.checks),
-        aliases=tuple(held.get(key, ())),
+        aliases=tuple(move.alias for move in held.get(key, ())),
+        traffic=max((move.traffic for move in held.get(key, ())), default=0),
         deployment=shown_deployment(served.get(key, ())),
     )
 
@@ -251,6 +265,7 @@ def _promotion(row: Row[Any]) -> Promotion:
         reason=row.reason,
         rollback=row.rollback,
         before=row.before,
+        traffic=row.traffic or 0,
     )
 
 

@@ -75,6 +75,15 @@ PROMOTIONS = Table(
     sqlite_autoincrement=True,
 )
 
+SHARES = Table(
+    "shares",
+    METADATA,
+    # The move of the challenger's alias that promised it this percentage of the champion's requests.
+    Column("move", Integer, primary_key=True, autoincrement=False),
+    Column("traffic", Integer, nullable=False),
+    ForeignKeyConstraint(["move"], ["promotions.id"]),
+)
+
 HISTORY = Table(
     "history",
     METADATA,
