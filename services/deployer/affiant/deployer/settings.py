@@ -24,10 +24,11 @@ class DeployerSettings(ServiceSettings, frozen=True, kw_only=True):
     (empty: the deployer's own); `installation` tells one Affiant's objects from another's. `modelserver_image` is named
     by its digest. A model with an image gets into its pods by `model_delivery` (auto: an image volume where Kubernetes
     is 1.36 or later, else a copy by an init container); one without is downloaded from the registry, with
-    `registry_secret` (key `token`). `modelserver_secret` is mounted at /etc/affiant/bus: `modelserver_nats_*_file`
-    lie there. With `gateway` ("namespace/name") and `gateway_domain` each address is a host name with an HTTPRoute,
-    which can give a challenger its share by weight. `runtime: kserve` makes InferenceServices, whose payload logger
-    reports to `audit_sink_url`. A challenger that has had no share for `idle_challenger_seconds` is scaled to zero
+    `registry_secret` (key `token`). `modelserver_secret` is mounted at /etc/affiant/bus: `modelserver_nats_*_file`,
+    `nats_ca_file` and `models_token_file` have to lie there. With `gateway` ("namespace/name") and `gateway_domain`
+    each address is a host name with an HTTPRoute, which can give a challenger its share by weight. `runtime: kserve`
+    makes InferenceServices, whose payload logger reports to `audit_sink_url`. A challenger that has had no share for
+    `idle_challenger_seconds` is scaled to zero
     (0: never). Of several deployers the one that holds a Lease of `lease_seconds` acts.
     """
 

@@ -27,6 +27,7 @@ def kubernetes_backend(settings: DeployerSettings, bus: BusAccess, changed: Call
         namespace=settings.namespace,
         image=settings.modelserver_image,
         bus=bus,
+        token_file=settings.models_token_file,
         bus_port=urlsplit(bus.url).port or 4222,
         registry_url=settings.registry_url,
         registry_port=_port(settings.registry_url),

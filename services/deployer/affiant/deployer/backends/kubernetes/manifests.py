@@ -42,7 +42,8 @@ _MODEL_FILE = f"{_MODEL_DIR}/models/model.onnx"
 class Installation:
     """What is the same for every model of an installation.
 
-    `image` is the model server's, by digest. `bus_secret` is mounted at /etc/affiant/bus, `registry_secret` (key
+    `image` is the model server's, by digest. Files of `bus` and `token_file` are named as the pods see them:
+    `bus_secret` is mounted at /etc/affiant/bus, `registry_secret` (key
     `token`) at /etc/affiant/registry; `pull_secret` pulls images. `bus_port` and `registry_port` are what pods may
     connect to. `gateway` ("namespace/name") and `domain` put an HTTPRoute before each address.
     """
@@ -51,6 +52,7 @@ class Installation:
     namespace: str
     image: str
     bus: BusAccess
+    token_file: str = ""
     bus_port: int = 4222
     registry_url: str = ""
     registry_port: int = 8401
@@ -215,6 +217,7 @@ def _config_map(installation: Installation, workload: Workload) -> Object:
         host="0.0.0.0",  # noqa: S104 # the pod's own address; the NetworkPolicy says who may connect
         port=PORT,
         drain_seconds=installation.drain_seconds,
+        token_file=installation.token_file,
     )
     return {
         "apiVersion": "v1",
