@@ -23,6 +23,7 @@ from affiant.cli.commands import (
     models,
     predictions,
     records,
+    replay,
     testimony,
     versions,
 )
@@ -47,6 +48,7 @@ for part in (
     versions,
     testimony,
     records,
+    replay,
     audit,
     log,
     forgetting,
