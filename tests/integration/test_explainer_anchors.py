@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
-from affiant.explainer.methods import anchors
+from affiant.explainer.methods import anchors, deciding
 from affiant.explainer.methods.anchors import CHOICES, Anchors, Case
+from affiant.explainer.methods.deciding import labelled_by_scores, tree_decisions
 from affiant.explainer.methods.errors import Unexplainable
 from affiant.explainer.methods.grid import Grid, Predicates
 from affiant.explainer.methods.libraries import AnchorTabular
@@ -129,6 +132,40 @@ def test_the_model_computes_a_row_bit_by_bit_the_same_in_any_batch_but_alone(tra
         assert np.array_equal(found, whole[: len(found)]), size
 
 
+@pytest.mark.parametrize("train", [boosting, forest])
+def test_decisions_taken_from_the_trees_are_the_models_own(train: Train) -> None:
+    predictor = loaded(train())
+    trees = tree_decisions(predictor)
+    assert trees is not None
+    background, random = predictor.table.background, np.random.default_rng(3)
+    mixed = np.column_stack([random.choice(column, 20_000) for column in background.T])
+    labels, clear = trees.decided(trees.features(mixed))
+    assert clear.mean() > 0.99
+    assert np.array_equal(labels[clear], predictor.labels(mixed)[clear])
+
+
+def test_what_the_trees_leave_unclear_the_model_decides(monkeypatch: pytest.MonkeyPatch) -> None:
+    trained = forest()
+    predictor = loaded(trained)
+    wanted = cases(predictor, trained, range(12))
+    expected = [each.anchor for each in Anchors(predictor).find(wanted)]
+    for clear in (0.3, 1e9):  # some samples, and all of them
+        monkeypatch.setattr(deciding, "CLEAR", clear)
+        assert [each.anchor for each in Anchors(predictor).find(wanted)] == expected
+
+
+def test_a_model_whose_label_is_no_sum_of_trees_decides_everything_itself() -> None:
+    assert tree_decisions(loaded(logistic())) is None
+    trained = forest()
+    decision = trained.spec.decision
+    assert decision is not None
+    graph = onnx.load_model_from_string(trained.model)
+    assert labelled_by_scores(trained.model, decision.label_output, decision.probability_output)
+    [trees] = [node for node in graph.graph.node if node.op_type == "TreeEnsembleClassifier"]
+    graph.graph.node.append(onnx.helper.make_node("ArgMax", [trees.output[1]], ["argmax"], axis=1, keepdims=0))
+    assert not labelled_by_scores(graph.SerializeToString(), "argmax", decision.probability_output)
+
+
 def test_a_row_on_which_the_model_fails_harms_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     trained = boosting()
     predictor = loaded(trained)
@@ -148,11 +185,14 @@ def test_a_row_on_which_the_model_fails_harms_no_other(monkeypatch: pytest.Monke
     assert [each.anchor for each in answers if not each.failure] == expected[:2] + expected[3:]
 
 
-def test_a_search_that_has_no_time_left_fails_with_a_reason() -> None:
+def test_a_search_that_has_no_time_left_fails_with_a_reason_and_the_others_go_on() -> None:
     trained = boosting()
     predictor = loaded(trained)
-    [answer] = Anchors(predictor).find(cases(predictor, trained, [0]), late=lambda: True)
-    assert answer.anchor is None and "within its time" in answer.failure
+    first, second, third = cases(predictor, trained, range(3))
+    late, costly = replace(first, until=0.0), replace(second, work_seconds=0.0)
+    answers = Anchors(predictor).find([late, costly, third])
+    assert [(each.anchor is None, each.late) for each in answers] == [(True, True), (True, False), (False, False)]
+    assert "before the deadline" in answers[0].failure and "in 0 seconds of work" in answers[1].failure
 
 
 def test_a_row_that_our_search_does_not_serve_is_searched_by_alibi_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:

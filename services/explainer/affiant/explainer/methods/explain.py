@@ -8,7 +8,6 @@ import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -92,14 +91,8 @@ class _Loaded:
         self.spec = spec
         self.predictor = predictor
         prepare(predictor)
-
-    @cached_property
-    def anchors(self) -> Anchors:
-        return Anchors(self.predictor)
-
-    @cached_property
-    def distances(self) -> Distances:
-        return Distances(self.predictor.table)
+        self.anchors = Anchors(predictor)
+        self.distances = Distances(predictor.table)
 
 
 @dataclass

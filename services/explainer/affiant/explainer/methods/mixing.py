@@ -10,13 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
+from affiant.explainer.methods.deciding import Labels, tree_decisions
 from affiant.explainer.methods.predictor import BATCH_ROWS, Predictor
 from affiant.explainer.methods.sampling import Draw
 from affiant.explainer.methods.table import Feed, Matrix
-
-Labels = npt.NDArray[np.int64]
 
 
 class Mixer:
@@ -26,6 +24,7 @@ class Mixer:
         self._predictor = predictor
         self._background = predictor.table.feed(predictor.table.background)
         self._place = _places(predictor)
+        self._trees = tree_decisions(predictor)
 
     def decisions(self, draws: Sequence[Draw], rows: Sequence[Matrix]) -> list[Labels]:
         """The model's decisions on each draw, as positions among the classes. `rows[i]`: the row that draw i is for."""
@@ -34,16 +33,29 @@ class Mixer:
         return np.split(decided, ends[:-1])
 
     def _decide(self, draws: Sequence[Draw], rows: Sequence[Matrix]) -> Labels:
+        if self._trees is None:
+            return self._ask(draws, rows, None)
+        labels, clear = self._trees.decide(draws, rows)
+        if not clear.all():
+            unclear = np.flatnonzero(~clear)
+            labels[unclear] = self._ask(draws, rows, unclear)
+        return labels
+
+    def _ask(self, draws: Sequence[Draw], rows: Sequence[Matrix], some: Labels | None) -> Labels:
+        """The model's decisions on all samples, or on `some` of them, by their number."""
         base = np.concatenate([draw.base for draw in draws])
-        count = len(base)
-        if count == 1:
-            base = np.repeat(base, 2)
         feed = {name: tensor[base] for name, tensor in self._background.items()}
         start = 0
         for draw, row in zip(draws, rows, strict=True):
             self._replace(feed, slice(start, start + len(draw)), draw, row)
             start += len(draw)
-        return self._predictor.labels_of(feed)[:count]
+        if some is None:
+            some = np.arange(len(base))
+        if len(some) == 1:
+            return self._predictor.labels_of({name: tensor[np.repeat(some, 2)] for name, tensor in feed.items()})[:1]
+        if len(some) < len(base):
+            feed = {name: tensor[some] for name, tensor in feed.items()}
+        return self._predictor.labels_of(feed)
 
     def _replace(self, feed: Feed, where: slice, draw: Draw, row: Matrix) -> None:
         for column, chosen in draw.replaced.items():

@@ -45,7 +45,7 @@ class Predictor:
             raise Unexplainable(f"{spec.model} version {spec.version} makes no decision: there is nothing to explain")
         self.decision: Decision = spec.decision
         self.table = table
-        self._model = model
+        self.model = model
         self._session = open_session(model)
         self._classes = {_key(label): index for index, label in enumerate(spec.decision.classes)}
 
@@ -116,7 +116,7 @@ class Predictor:
     @functools.cached_property
     def _exact_or_reason(self) -> tuple[ExactShap | None, str]:
         try:
-            read = read_additive(self._model, self._explained, self.table, self.outputs, self.table.background)
+            read = read_additive(self.model, self._explained, self.table, self.outputs, self.table.background)
             return ExactShap(read, self.baseline_rows), ""
         except NotAdditive as error:
             return None, str(error)
