@@ -40,13 +40,16 @@ class FakeServices:
             def do_POST(self) -> None:
                 self._answer()
 
+            def do_PUT(self) -> None:
+                self._answer()
+
             def _answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("content-length", 0)))
                 path = self.path.partition("?")[0]
                 token = self.headers.get("authorization", "").removeprefix("Bearer ")
                 fake.asked.append(Asked(self.command, self.path, token, body))
                 status, found = fake.answers.get(f"{self.command} {path}", (404, {"error": "there is no such thing"}))
-                sent = json.dumps(found).encode()
+                sent = found if isinstance(found, bytes) else json.dumps(found).encode()
                 self.send_response(status)
                 self.send_header("content-length", str(len(sent)))
                 self.end_headers()

@@ -327,6 +327,7 @@ def test_a_mistyped_event_is_answered_with_those_that_exist(affiant: Affiant) ->
 
 COMMANDS = [
     "bootstrap",
+    "package",
     "up",
     "down",
     "run",
