@@ -10,6 +10,7 @@ from tests.support.postgres import Postgres
 from tests.unit.auditor import stores
 from tests.unit.auditor.test_answers import *  # noqa: F403
 from tests.unit.auditor.test_dossier import *  # noqa: F403
+from tests.unit.auditor.test_erasure import *  # noqa: F403
 from tests.unit.auditor.test_integrity import *  # noqa: F403
 from tests.unit.auditor.test_record import *  # noqa: F403
 from tests.unit.auditor.test_story import *  # noqa: F403

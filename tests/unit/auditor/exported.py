@@ -12,9 +12,12 @@ import httpx
 from fastapi import APIRouter
 
 from affiant.auditor.actions.erase import Eraser
+from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.publish import Shelf
+from affiant.auditor.actions.reads import Reads
 from affiant.auditor.api.erasure import make_erasure
 from affiant.auditor.api.log import make_log_api
+from affiant.auditor.api.routes import make_api
 from affiant.cli.exporting import LogExport, Range
 from affiant.common import auth, http
 from affiant.common.errors import Problem
@@ -28,10 +31,12 @@ async def no_problems() -> list[str]:
     return []
 
 
-def served(auditor: Auditor) -> APIRouter:
+def served(auditor: Auditor, reads: Reads) -> APIRouter:
     """Every route that is served beside the look-ups."""
     api = APIRouter()
-    api.include_router(make_log_api(Shelf(auditor.lookup), auditor.prover))
+    inspector = Inspector(auditor.lookup, auditor.signing)
+    api.include_router(make_api(auditor.lookup, auditor.prover, auditor.measure, inspector, reads))
+    api.include_router(make_log_api(Shelf(auditor.lookup), auditor.prover, reads))
     api.include_router(make_erasure(eraser(auditor)))
     return api
 
@@ -45,7 +50,8 @@ class Door:
 
     def __init__(self, auditor: Auditor, person: str = "iris") -> None:
         known = [auth.KnownPerson(name, roles, auth.token_hash(name)) for name, roles in ROLES.items()]
-        service: Any = SimpleNamespace(name="auditor", api=served(auditor), state=dict)
+        self.reads = Reads(auditor.lookup, Path(auditor.settings.data_dir) / "reads")
+        service: Any = SimpleNamespace(name="auditor", api=served(auditor, self.reads), state=dict)
         app = http.make_app(service, no_problems, lambda: True, auth.People(known))
         self.asked: list[str] = []
         self._headers = {"Authorization": f"Bearer {person}"}

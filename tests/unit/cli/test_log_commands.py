@@ -91,3 +91,11 @@ def test_a_retention_class_is_shown_and_set(affiant: Affiant, services: FakeServ
     assert "everything else: ever" in affiant("retention").out
     assert "730 days" in affiant("retention", "--model", "loan", "--days", "730", "--reason", "policy").out
     assert affiant("retention", "--model", "loan", "--days", "730").code == 1
+
+
+def test_who_was_shown_a_payload_is_listed(affiant: Affiant, services: FakeServices) -> None:
+    line = {"by": "iris", "at": "2026-11-24T10:00:00.000000Z", "how": "record", "index": 7}
+    services.answers["GET /v1/predictions/p1/reads"] = (200, {"reads": [line]})
+    assert "iris" in affiant("reads", "p1").out
+    services.answers["GET /v1/predictions/p1/reads"] = (200, {"reads": []})
+    assert "nobody was shown" in affiant("reads", "p1").out

@@ -105,6 +105,7 @@ AUDITOR_OWN = Durable(
         "affiant.auditor.gap_found.v1",
         "affiant.auditor.gap_closed.v1",
         "affiant.auditor.metric_breached.v1",
+        "affiant.auditor.payloads_read.v1",
     ),
     15.0,
     20_000,

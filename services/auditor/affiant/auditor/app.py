@@ -24,6 +24,7 @@ from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
 from affiant.auditor.actions.publish import Shelf
+from affiant.auditor.actions.reads import FOLDER as READS, Reads
 from affiant.auditor.actions.rebuild import Rebuilder
 from affiant.auditor.actions.relay import Relay
 from affiant.auditor.actions.watch import Watch
@@ -56,6 +57,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     watch = Watch(lookup, writer, measure, settings, relay.wake)
     depositions = Depositions(lookup)
     eraser = Eraser(lookup, writer, settings, columns, relay.wake)
+    reads = Reads(lookup, Path(settings.data_dir) / READS)
 
     leadership = Leadership(writer, signing)
 
@@ -78,9 +80,11 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         runtime.tasks.create_task(leadership.run(partial(lead, runtime)))
         runtime.tasks.create_task(columns.run(leadership.readable))
         runtime.tasks.create_task(watch_store(database, Path(settings.data_dir), signing, leadership.readable))
+        runtime.tasks.create_task(reads.run(runtime.js))
         try:
             yield
         finally:
+            reads.close()
             columns.close()
             writer.close()
             # Or DuckDB's binding complains at the end of the process of objects that nobody collects any more.
@@ -100,11 +104,11 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     more = (
         make_testimony(depositions),
         make_upkeep(Rebuilder(writer)),
-        make_dossiers(Dossiers(lookup, prover, measure)),
-        make_log_api(Shelf(lookup), prover),
+        make_dossiers(Dossiers(lookup, prover, measure), reads),
+        make_log_api(Shelf(lookup), prover, reads),
         make_erasure(eraser),
     )
-    for router in (make_api(lookup, prover, measure, Inspector(lookup, signing)), *more):
+    for router in (make_api(lookup, prover, measure, Inspector(lookup, signing), reads), *more):
         api.include_router(router)
     return Service("auditor", settings, NatsRouter(), api, lifespan, ready, state)
 

@@ -1,4 +1,4 @@
-"""Forgetting: erase payloads, hold them, say how long they are kept."""
+"""Forgetting: erase payloads, hold them, say how long they are kept; and who was shown them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from affiant.cli.session import Session, command
 from affiant.cli.views.tables import plain_table, when
 from affiant.common.errors import Problem
 
-PANEL = "Forgetting"
+PANEL = "Personal data"
 
 Reason = Annotated[str, typer.Option(help="Kept in the log for good: name nobody in it.")]
 Subject = Annotated[str | None, typer.Option(help="Whom it is about: the request's subject_ref.")]
@@ -25,6 +25,7 @@ def add_to(app: typer.Typer) -> None:
     command(app, "hold", PANEL)(hold)
     command(app, "holds", PANEL)(holds)
     command(app, "retention", PANEL)(retention)
+    command(app, "reads", PANEL)(reads)
 
 
 def erase(
@@ -133,6 +134,21 @@ def retention(
     body = {"kind": kind, "value": model or tag, "days": days, "reason": reason}
     found = session.services.post("auditor", "/v1/retention", body)
     session.show(found, *_classes(found))
+
+
+def reads(
+    session: Session,
+    prediction_id: Annotated[str, typer.Argument(metavar="PREDICTION-ID", help="Whose payload.")],
+) -> None:
+    """Show who was shown a prediction's payload, when and how; each is an entry of the log.
+
+    affiant reads 019a2f6e-… --as iris
+    """
+    found = session.services.get("auditor", f"/v1/predictions/{prediction_id}/reads")
+    table = plain_table("when", "by", "how", "entry", right=("entry",))
+    for one in found["reads"]:
+        table.add_row(when(one["at"]), one["by"], one["how"], str(one["index"]))
+    session.show(found, table if found["reads"] else Text("nobody was shown its payload", style="dim"))
 
 
 def _classes(found: dict[str, Any]) -> list[Any]:

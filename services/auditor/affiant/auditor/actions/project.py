@@ -12,7 +12,7 @@ from affiant.auditor.domain.completeness import Ending
 from affiant.auditor.domain.rows import UNKNOWN_VERSION, Prediction, Protection, decisions, protected_values, protection
 from affiant.auditor.domain.sequences import merged
 from affiant.auditor.domain.testimony import word
-from affiant.auditor.store import entries, numbering, projections, restated, testimony
+from affiant.auditor.store import entries, numbering, projections, reads, restated, testimony
 from affiant.auditor.store.database import Connection
 from affiant.common import bus, wire
 from affiant.common.events import (
@@ -24,6 +24,7 @@ from affiant.common.events import (
     ModelRegistered,
     ModelSpec,
     OutcomeRecorded,
+    PayloadsRead,
     PredictionExplained,
     PredictionLogged,
     ReplicaEnded,
@@ -45,6 +46,7 @@ def project_placed(connection: Connection, placed: Sequence[Placed], now: str) -
     _predictions(connection, placed)
     _explanations(connection, placed)
     _testimony(connection, placed)
+    _reads(connection, placed)
     _endings(connection, placed, now)
     _sequences(connection, [_numbered(one) for _, one in placed], now)
 
@@ -163,6 +165,18 @@ def _endings(connection: Connection, placed: Sequence[Placed], now: str) -> None
 
 def _numbered(statement: Statement) -> tuple[Prediction | None, bool]:
     return statement.prediction, statement.envelope.type.startswith(f"affiant.{OUTSIDE}.")
+
+
+def _reads(connection: Connection, placed: Sequence[Placed]) -> None:
+    told = [(idx, one.envelope.event) for idx, one in placed]
+    rows = [
+        (idx, place, read.prediction_id)
+        for idx, event in told
+        if isinstance(event, PayloadsRead)
+        for place, read in enumerate(event.reads)
+    ]
+    if rows:
+        reads.add(connection, rows)
 
 
 def _sequences(connection: Connection, arrivals: Sequence[tuple[Prediction | None, bool]], now: str) -> None:

@@ -37,10 +37,12 @@ class Shelf:
         place = _place(path)
         return await self._lookup.ask(partial(_leaves, place=place))
 
-    async def payloads(self, path: str, low: int, high: int) -> bytes:
-        """A bundle of payloads; those of entries below `low`, or from `high` on, are withheld."""
+    async def payloads(self, path: str, low: int, high: int) -> tuple[bytes, int, int]:
+        """A bundle of payloads, those of entries below `low` or from `high` on withheld; and the first entry that is
+        shown, and the one after the last."""
         place = _place(path)
-        return await self._lookup.ask(partial(_payloads, place=place, low=low, high=high))
+        bundle = await self._lookup.ask(partial(_payloads, place=place, low=low, high=high))
+        return bundle, max(low, place.first), min(high, place.first + place.width)
 
 
 def _place(path: str) -> Place:

@@ -11,17 +11,19 @@ from fastapi.responses import PlainTextResponse, Response
 
 from affiant.auditor.actions.prove import Prover
 from affiant.auditor.actions.publish import Shelf
+from affiant.auditor.actions.reads import Reads
 from affiant.auditor.domain import views
-from affiant.common.auth import ROLES, needs
+from affiant.common.auth import ROLES, Person, needs
 
 IMMUTABLE = "private, max-age=31536000, immutable"
 """Private: what lies behind a token is for no shared cache."""
 MUTABLE = "no-cache"
 BYTES = "application/octet-stream"
 MOST = 2**62
+Auditor = Annotated[Person, Depends(needs("auditor"))]
 
 
-def make_log_api(shelf: Shelf, prover: Prover) -> APIRouter:
+def make_log_api(shelf: Shelf, prover: Prover, reads: Reads) -> APIRouter:
     """The resources of tlog-tiles for whoever has any role; payloads for auditors."""
     api = APIRouter(dependencies=[Depends(needs(*ROLES))])
 
@@ -50,11 +52,14 @@ def make_log_api(shelf: Shelf, prover: Prover) -> APIRouter:
         """One entry with its proof in the log of `size` entries."""
         return await prover.entry(index, size)
 
-    @api.get("/payload/{path:path}", response_class=Response, dependencies=[Depends(needs("auditor"))])
+    @api.get("/payload/{path:path}", response_class=Response)
     async def payloads(
-        path: str, low: Annotated[int, Query(ge=0)] = 0, high: Annotated[int, Query(ge=0)] = MOST
+        path: str, person: Auditor, low: Annotated[int, Query(ge=0)] = 0, high: Annotated[int, Query(ge=0)] = MOST
     ) -> Response:
         """A bundle of payloads; those outside of `low` to below `high` are withheld."""
-        return Response(await shelf.payloads(path, low, high), media_type=BYTES, headers={"Cache-Control": "no-store"})
+        bundle, first, last = await shelf.payloads(path, low, high)
+        if first < last:
+            reads.note(person.name, "export", first=first, last=last)
+        return Response(bundle, media_type=BYTES, headers={"Cache-Control": "no-store"})
 
     return api

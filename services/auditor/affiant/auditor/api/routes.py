@@ -11,20 +11,23 @@ from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.look import Lookup
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
+from affiant.auditor.actions.reads import Reads
 from affiant.auditor.domain import views
 from affiant.auditor.domain.conditions import condition
 from affiant.auditor.store.queries import Filter
-from affiant.common.auth import ROLES, needs
+from affiant.common.auth import ROLES, Person, needs
 
 Model = Annotated[str | None, Query(description="only this model; all of them where none is given")]
 Version = Annotated[int | None, Query(ge=1, lt=2**31)]
 Moment = Annotated[str | None, Query(description="RFC 3339, with a time zone")]
 
+Reader = Annotated[Person, Depends(needs(*ROLES))]
 
-def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspector) -> APIRouter:
-    """The routes. Whoever has any role may read."""
+
+def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspector, reads: Reads) -> APIRouter:
+    """The routes. Whoever has any role may read; who was shown a payload is noted."""
     api = APIRouter(prefix="/v1", dependencies=[Depends(needs(*ROLES))])
-    _add_predictions(api, lookup, prover)
+    _add_predictions(api, lookup, prover, reads)
     _add_figures(api, lookup, measure)
 
     @api.get("/checkpoint", response_class=PlainTextResponse)
@@ -50,14 +53,17 @@ def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspec
         return await lookup.lifecycle(model)
 
     @api.get("/quarantine")
-    async def quarantine(limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> views.Quarantine:
-        """Messages that could not enter the record, newest first."""
-        return await lookup.quarantine(limit)
+    async def quarantine(person: Reader, limit: Annotated[int, Query(ge=1, le=1_000)] = 100) -> views.Quarantine:
+        """Messages that could not enter the record, newest first, with their bodies."""
+        found = await lookup.quarantine(limit)
+        if found.messages:
+            reads.note(person.name, "quarantine")
+        return found
 
     return api
 
 
-def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover) -> None:
+def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover, reads: Reads) -> None:
     @api.get("/predictions")
     async def predictions(
         model: Model = None,
@@ -95,14 +101,25 @@ def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover) -> None:
         return await lookup.predictions(wanted, limit, cursor)
 
     @api.get("/predictions/{prediction_id}")
-    async def prediction(prediction_id: str) -> views.PredictionView:
-        """Everything known of one prediction."""
-        return await prover.prediction(prediction_id)
+    async def prediction(prediction_id: str, person: Reader) -> views.PredictionView:
+        """Everything known of one prediction. That it was read is an entry of the log."""
+        found = await prover.prediction(prediction_id)
+        if found.record is not None:
+            reads.note(person.name, "record", prediction_id)
+        return found
 
     @api.get("/predictions/{prediction_id}/proof")
-    async def proof(prediction_id: str) -> views.Proof:
-        """The inclusion proof of one prediction."""
-        return await prover.proof(prediction_id)
+    async def proof(prediction_id: str, person: Reader) -> views.Proof:
+        """The inclusion proof of one prediction, with its payload."""
+        found = await prover.proof(prediction_id)
+        if found.payload is not None:
+            reads.note(person.name, "proof", prediction_id)
+        return found
+
+    @api.get("/predictions/{prediction_id}/reads")
+    async def payload_reads(prediction_id: str) -> views.PayloadReads:
+        """Who was shown this prediction's payload, newest first."""
+        return await reads.of(prediction_id)
 
 
 def _add_figures(api: APIRouter, lookup: Lookup, measure: Measure) -> None:

@@ -448,3 +448,20 @@ class Retention:
 
     default_days: int
     rules: list[RuleLine]
+
+
+@dataclass(frozen=True)
+class ReadLine:
+    """Somebody was shown a payload; `index` is the entry of the log that says so."""
+
+    by: str
+    at: str
+    how: str
+    index: int
+
+
+@dataclass(frozen=True)
+class PayloadReads:
+    """Who was shown a payload, newest first."""
+
+    reads: list[ReadLine]
