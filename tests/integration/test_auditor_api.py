@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import sqlite3
 from collections.abc import AsyncIterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import httpx
 import pytest
 from nats.aio.client import Client
 
+from affiant.cli.exporting import LogExport, Range
 from affiant.common import bus, wire
 from affiant.common.events import CheckpointSigned, Event, PredictionLogged
+from affiant.verify import program
 from tests.support.nats_server import NatsServer
 from tests.unit.auditor import examples, verifier
 from tests.unit.auditor.process import Auditor
@@ -152,3 +158,37 @@ async def test_a_row_that_was_deleted_is_named_by_its_entry(auditor: Auditor, de
     assert (answer.status_code, f"entry {index} of the log was altered" in answer.json()["error"]) == (500, True)
     found = (await auditor.get("/v1/integrity")).json()
     assert [one["said"] for one in found["damage"]] == [f"entry {index} of the log was altered: it was removed"]
+
+
+async def test_whoever_reads_a_payload_is_on_record_and_an_erased_one_is_verified_from_an_export(
+    auditor: Auditor, denied: str, tmp_path: Path
+) -> None:
+    await auditor.get(f"/v1/predictions/{denied}")
+
+    async def noted() -> bool:
+        return bool((await auditor.get(f"/v1/predictions/{denied}/reads")).json()["reads"])
+
+    await auditor.until(noted, "noted who read")
+    async with httpx.AsyncClient(headers={"Authorization": "Bearer omar-token"}, timeout=30) as http:
+        wish = {"prediction_id": denied, "reason": "logged by mistake"}
+        done = await http.post(f"http://127.0.0.1:{auditor.port}/v1/erasures", json=wish)
+    assert (done.status_code, done.json()["entries"]) == (200, 2), done.text
+    view = (await auditor.get(f"/v1/predictions/{denied}")).json()
+    assert (view["record"], view["erased"]["by"]) == (None, "omar")
+    services: Any = SimpleNamespace(ask=partial(_ask, auditor), get=partial(_get, auditor))
+    key = (auditor.data / "log.vkey").read_text().strip()
+    await asyncio.to_thread(LogExport(services, tmp_path / "log", Range(), lambda _done, _of: None).run, key)
+    notes = tuple(program.read_witness(str(auditor.folder / "witness")))
+    report = program.verify(program.Question(str(tmp_path / "log"), key, notes, older=True))
+    assert (report.ok, report.erased, report.missing) == (True, 2, 1), list(report.lines())
+
+
+def _ask(auditor: Auditor, _service: str, method: str, path: str, timeout: float = 30, **given: Any) -> httpx.Response:
+    headers = {"Authorization": "Bearer iris-token"}
+    return httpx.request(
+        method, f"http://127.0.0.1:{auditor.port}{path}", headers=headers, timeout=timeout, **given
+    ).raise_for_status()
+
+
+def _get(auditor: Auditor, service: str, path: str, **parameters: Any) -> Any:
+    return _ask(auditor, service, "GET", path, params=parameters).json()

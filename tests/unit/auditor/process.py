@@ -36,7 +36,10 @@ class Auditor:
         self.port = free_port()
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
-        known = [{"name": "iris", "roles": ["auditor"], "token_sha256": auth.token_hash("iris-token")}]
+        known = [
+            {"name": name, "roles": [role], "token_sha256": auth.token_hash(f"{name}-token")}
+            for name, role in (("iris", "auditor"), ("omar", "operator"))
+        ]
         (folder / "people.json").write_text(json.dumps(known))
         self.settings = {
             "NATS_URL": nats_url,
