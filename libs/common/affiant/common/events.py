@@ -33,6 +33,10 @@ from affiant.common.parts import (
     Part as Part,
     PayloadRead as PayloadRead,
     Policy as Policy,
+    Reason as Reason,
+    Reasons as Reasons,
+    ReasonTable as ReasonTable,
+    ReasonText as ReasonText,
     Scalar as Scalar,
     Shap as Shap,
     ShapValue as ShapValue,
@@ -290,6 +294,7 @@ class PredictionExplained(Event, frozen=True, kw_only=True):
     shap: Shap | None = None
     counterfactuals: list[Counterfactual] | None = None
     trust: Trust | None = None
+    reasons: Reasons | None = None
     requested_by: str = ""
     warnings: list[str] = field(default_factory=list)
 

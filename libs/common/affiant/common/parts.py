@@ -114,6 +114,26 @@ class Check(Part, frozen=True, kw_only=True):
     detail: str
 
 
+class ReasonText(Part, frozen=True, kw_only=True):
+    """How a column is named as a reason against a person.
+
+    `above` and `below` are said instead where the value lies above or below the middle of the baseline's values.
+    """
+
+    column: str
+    text: str
+    above: str = ""
+    below: str = ""
+
+
+class ReasonTable(Part, frozen=True, kw_only=True):
+    """The words for the reasons of adverse decisions. `digest` is that of the file; who approves a version, approves
+    its words."""
+
+    digest: str
+    texts: list[ReasonText]
+
+
 class ModelSpec(Part, frozen=True, kw_only=True):
     """Everything that another part must know of a version in order to serve, explain or audit it.
 
@@ -133,6 +153,7 @@ class ModelSpec(Part, frozen=True, kw_only=True):
     protected: list[str] = field(default_factory=list)
     decision: Decision | None = None
     background_digest: str | None = None
+    reasons: ReasonTable | None = None
     policy: Policy = field(default_factory=Policy)
     description: str = ""
     tags: dict[str, str] = field(default_factory=dict)
@@ -182,6 +203,34 @@ class Shap(Part, frozen=True, kw_only=True):
     additivity_error: float
     estimator: str
     units: str = "probability"
+
+
+class Reason(Part, frozen=True, kw_only=True):
+    """A principal reason in the words of the version's table. `share` (0-1) of all that counted against the person."""
+
+    column: str
+    value: Scalar
+    text: str
+    share: float
+
+
+class Reasons(Part, frozen=True, kw_only=True):
+    """The principal reasons of an adverse decision, the strongest first, from the SHAP values against `baseline`.
+
+    They were tried on the model itself: with the columns of all reasons set to the baseline's values, the output that
+    the favourable decision depends on goes from `score_before` to `score_after` (the mean), and the share
+    `decision_changes` (0-1) of the baseline's rows then gets the favourable decision. `faithful`: it moves toward
+    approval. `objection` says why they must not be told to the person as they stand; empty where they may.
+    """
+
+    reasons: list[Reason]
+    table_digest: str
+    baseline: str
+    score_before: float
+    score_after: float
+    decision_changes: float
+    faithful: bool
+    objection: str = ""
 
 
 class Trust(Part, frozen=True, kw_only=True):

@@ -68,6 +68,9 @@ def register(
     method: Annotated[
         list[str], typer.Option(help="anchor, shap, counterfactual; the first two by default.", callback=known_methods)
     ] = [],
+    reasons: Annotated[
+        Path | None, typer.Option(help="YAML: the words in which each column is named as a reason of a denial.")
+    ] = None,
     immutable: Annotated[
         list[str], typer.Option(help="Columns that no counterfactual may change; protected ones never change.")
     ] = [],
@@ -80,8 +83,14 @@ def register(
       affiant register loan.onnx --name loan --background train.csv \\
         --favourable approved --protected race
 
-    The background is a sample of the training rows, with the same columns as the model. Next: another person
-    promotes it.
+    The background is a sample of the training rows, with the same columns as the model. With --reasons a denial is
+    also told in words (affiant letter):
+
+      columns:
+        income: The income is low
+        debt: {text: The existing debt, above: The existing debt is high}
+
+    Next: another person promotes it, and with it these words.
     """
     methods = {"methods": names(method)} if method else {}
     limits = {"immutable": names(immutable), "one_way": ways(one_way)}
@@ -98,6 +107,7 @@ def register(
         "threshold": threshold,
         "classes": [label(text) for text in names(classes)],
         "policy": policy,
+        "reasons": "" if reasons is None else _words(reasons),
     }
     version = _upload(session, reference(name), file, background, manifest)
     session.show(version, *views.registered(version))
@@ -118,6 +128,13 @@ def _upload(session: Session, model: Reference, file: Path, background: Path | N
         timeout=REGISTER_TIMEOUT_SECONDS,
     )
     return answer.json()
+
+
+def _words(file: Path) -> str:
+    try:
+        return _bytes(file).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise Problem(f"{file} is not UTF-8 text: {error}", hint="save the table of reasons as UTF-8") from error
 
 
 def _bytes(file: Path) -> bytes:

@@ -155,8 +155,8 @@ def prediction(session: Session, prediction_id: PredictionId) -> None:
 
     affiant prediction 019a2f6e-…  --as iris
     """
-    prediction_id, found = _record(session, prediction_id)
-    verdict = verifying.verdict(found, prediction_id, _log_key(session))
+    prediction_id, found = record_of(session, prediction_id)
+    verdict = verifying.verdict(found, prediction_id, log_key(session))
     if not verdict.verifies:
         # What is not sworn to is shown to nobody as a record; programs get all of it, to look into.
         session.show(found | {"verified": asdict(verdict)}, views.verified(verdict))
@@ -164,7 +164,7 @@ def prediction(session: Session, prediction_id: PredictionId) -> None:
     session.show(found | {"verified": asdict(verdict)}, *views.record(found), views.verified(verdict))
 
 
-def _record(session: Session, text: str) -> tuple[str, dict[str, Any]]:
+def record_of(session: Session, text: str) -> tuple[str, dict[str, Any]]:
     """A prediction's id and its record, by that id or by another that stands for one prediction."""
     try:
         return text, _by_id(session, text)
@@ -178,7 +178,7 @@ def _by_id(session: Session, prediction_id: str) -> dict[str, Any]:
     return dict(session.services.get("auditor", f"/v1/predictions/{quote(prediction_id, safe='')}"))
 
 
-def _log_key(session: Session) -> str:
+def log_key(session: Session) -> str:
     """The log's public key from the installation's folder, not from the answer that it checks; empty where unknown."""
     try:
         return session.home.log_key.read_text(encoding="utf-8").strip()

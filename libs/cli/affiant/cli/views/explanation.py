@@ -57,6 +57,20 @@ def waterfall(found: dict[str, Any], output: str) -> Table:
     return table
 
 
+def reasons(found: dict[str, Any]) -> list[RenderableType]:
+    """The principal reasons in the reviewed words, what trying them on the model gave, and any objection to them."""
+    lines: list[RenderableType] = [Text("Principal reasons", style="bold")]
+    lines += [
+        Text(f"{number}. {one['text']}") + Text(f"  ({one['column']}, {one['share']:.0%})", style="dim")
+        for number, one in enumerate(found["reasons"], start=1)
+    ]
+    tried = f"set to the baseline's values: score {found['score_before']:.3f} → {found['score_after']:.3f}"
+    lines.append(Text(f"{tried}, favourable in {found['decision_changes']:.0%} of cases", style="dim"))
+    if found.get("objection"):
+        lines.append(Text(f"not for a letter: {found['objection']}", style="yellow"))
+    return lines
+
+
 def ways_out(found: list[dict[str, Any]]) -> Table:
     """Counterfactuals as a table of the cells that would have to change, the shortest way first."""
     table = Table(box=None, padding=(0, 2, 0, 0), title="What would have to change", title_justify="left")

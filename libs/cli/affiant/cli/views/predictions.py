@@ -13,7 +13,7 @@ from affiant.cli import inference
 from affiant.cli.inference import Answer, Spec
 from affiant.cli.verifying import Verdict
 from affiant.cli.views.events import describe
-from affiant.cli.views.explanation import anchor, waterfall, ways_out
+from affiant.cli.views.explanation import anchor, reasons, waterfall, ways_out
 from affiant.cli.views.tables import mark, pairs, plain_table, value, when
 from affiant.common.events import BY_TYPE, ModelRegistered, type_of
 
@@ -154,6 +154,8 @@ def explanation(event: dict[str, Any]) -> list[RenderableType]:
         return [mark(f"no explanation: {event.get('state', 'failed')}: {event['reason']}", "red")]
     row = f" (row {event['row'] + 1})" if event.get("row") else ""
     views: list[RenderableType] = [Text(f"Why {value(event['explained_label'])}?{row}", style="bold underline")]
+    if event.get("reasons"):
+        views += [*(Padding(view, (0, 0, 0, 2), expand=False) for view in reasons(event["reasons"])), Text()]
     if event.get("anchor"):
         views += [Padding(view, (0, 0, 0, 2), expand=False) for view in anchor(event["anchor"])]
     if event.get("shap"):

@@ -68,6 +68,7 @@ def _explained(
         shap=answer.shap,
         counterfactuals=answer.counterfactuals,
         trust=answer.trust,
+        reasons=answer.reasons,
         requested_by=job.requested_by,
         warnings=answer.warnings,
     )

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from affiant.common.events import Anchor, Counterfactual, ModelSpec, Shap, Trust
+from affiant.common.events import Anchor, Counterfactual, ModelSpec, Reasons, Shap, Trust
+from affiant.explainer.methods import reasons as reasoning
 from affiant.explainer.methods.anchors import Anchored, Anchors, Case
 from affiant.explainer.methods.counterfactuals import Limits, find_counterfactuals
 from affiant.explainer.methods.errors import Unexplainable
@@ -65,6 +66,7 @@ class Explainer:
         asked = [_Asked(at, row, time.monotonic()) for at, row in enumerate(batch.rows)]
         yield from _each(asked, _read, loaded)
         yield from _shap(loaded, [each for each in asked if each.wants("shap")])
+        yield from _each(asked, _reasons, loaded)
         yield from _each(asked, _ways_out, loaded)
         yield from (each.answer(loaded) for each in asked if each.failure or not each.wants("anchor"))
         yield from _anchors(loaded, [each for each in asked if not each.failure and each.wants("anchor")])
@@ -108,6 +110,7 @@ class _Asked:
     late: bool = False
     anchor: Anchor | None = None
     shap: Shap | None = None
+    reasons: Reasons | None = None
     counterfactuals: list[Counterfactual] | None = None
     anchor_columns: list[frozenset[str]] = field(default_factory=list)
     shap_columns: list[frozenset[str]] = field(default_factory=list)
@@ -164,12 +167,13 @@ class _Asked:
         if self.failure:
             return Answered(self.at, CannotExplain(self.failure, self.late))
         explained = Explained(
-            explained_output=loaded.predictor.output_name(self.row.label),
+            explained_output=_output_name(loaded.predictor, self.row.label, self.shap),
             background_rows=len(loaded.predictor.table.background),
             anchor=self.anchor,
             shap=self.shap,
             counterfactuals=self.counterfactuals,
             trust=trust[0],
+            reasons=self.reasons and reasoning.held_back(self.reasons, trust[0]),
             warnings=self.warnings,
             seconds=self.seconds,
         )
@@ -233,6 +237,14 @@ def _shap_values(loaded: _Loaded, tasks: Sequence[tuple[_Asked, int]]) -> list[S
     return shap_values(predictor, rows, explained, [seed for _, seed in tasks])
 
 
+def _reasons(loaded: _Loaded, asked: _Asked) -> None:
+    """The reasons of an adverse decision, where the version has words for them."""
+    if asked.shap is not None and loaded.spec.reasons is not None:
+        asked.reasons = reasoning.find_reasons(
+            loaded.predictor, loaded.spec.reasons, loaded.spec.protected, asked.coded, asked.row.label, asked.shap
+        )
+
+
 def _ways_out(loaded: _Loaded, asked: _Asked) -> None:
     """Counterfactuals to the favourable decision; there are none to ask for where the row has it already."""
     if not asked.wants("counterfactual"):
@@ -278,6 +290,13 @@ def _take_anchors(asked: _Asked, found: list[Anchored]) -> None:
     asked.warnings += first.warnings
     asked.anchor_columns = [each.columns for each in found if each.anchor is not None]
     asked.seconds["anchor"] = first.seconds
+
+
+def _output_name(predictor: Predictor, label: str | int, shap: Shap | None) -> str:
+    """What is explained, for people: never a probability where the values are those of the score behind it."""
+    if shap is not None and shap.units != predictor.units:
+        return f"{shap.units} of {label}"
+    return predictor.output_name(label)
 
 
 def _trust(loaded: _Loaded, asked: _Asked) -> Trust:

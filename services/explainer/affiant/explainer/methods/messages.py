@@ -5,7 +5,17 @@ from __future__ import annotations
 import msgspec
 from msgspec import Struct, field
 
-from affiant.common.events import Anchor, ColumnImportance, Counterfactual, Effect, ModelSpec, Scalar, Shap, Trust
+from affiant.common.events import (
+    Anchor,
+    ColumnImportance,
+    Counterfactual,
+    Effect,
+    ModelSpec,
+    Reasons,
+    Scalar,
+    Shap,
+    Trust,
+)
 
 LONG = 1e9
 """Seconds that never end; infinity has no JSON."""
@@ -95,6 +105,7 @@ class Explained(Struct, frozen=True, tag="explained"):
     shap: Shap | None = None
     counterfactuals: list[Counterfactual] | None = None
     trust: Trust | None = None
+    reasons: Reasons | None = None
     warnings: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
 

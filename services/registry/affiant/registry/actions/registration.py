@@ -168,6 +168,7 @@ def _spec(upload: Upload, received: _Received, finding: Finding, author: str, nu
         columns=finding.columns,
         protected=manifest.protected,
         decision=finding.decision,
+        reasons=finding.reasons,
         background_digest=received.background.digest if received.background else None,
         policy=manifest.policy,
         description=manifest.description,

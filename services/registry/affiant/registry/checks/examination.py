@@ -9,12 +9,13 @@ from typing import Protocol, TypeVar
 import numpy as np
 import onnx
 
-from affiant.common.events import Column, Decision, TensorSpec
+from affiant.common.events import Column, Decision, ReasonTable, TensorSpec
 from affiant.registry.checks import graph, smoke, table
 from affiant.registry.checks.findings import Finding, Task
 from affiant.registry.domain import decision as decisions
 from affiant.registry.domain.columns import columns_of
 from affiant.registry.domain.manifest import Manifest, Unfit
+from affiant.registry.domain.reasons import read_reasons
 
 T = TypeVar("T")
 
@@ -59,7 +60,17 @@ def examine(data: bytes, background: bytes | None, task: Task, check: Checker) -
     check("repeatability", lambda: (None, smoke.check_repeatable(run.outputs, runner.run(run.feeds))))
     labels = graph.class_labels(model)
     decision = check("decision", lambda: _decision(manifest, signature, labels, run))
-    return Finding(inputs=signature.inputs, outputs=signature.outputs, columns=columns, decision=decision)
+    reasons = check("reasons", lambda: _reasons(manifest, columns)) if manifest.reasons else None
+    return Finding(
+        inputs=signature.inputs, outputs=signature.outputs, columns=columns, decision=decision, reasons=reasons
+    )
+
+
+def _reasons(manifest: Manifest, columns: list[Column]) -> tuple[ReasonTable, str]:
+    found = read_reasons(manifest.reasons, columns, manifest.protected)
+    without = [column.name for column in columns if column.name not in {each.column for each in found.texts}]
+    lacking = f"; no words for {', '.join(without)}" if without else ""
+    return found, f"words for {len(found.texts)} of {len(columns)} columns{lacking}"
 
 
 def _format(data: bytes) -> tuple[onnx.ModelProto, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from affiant.common.events import Check, Column, Decision, TensorSpec
+from affiant.common.events import Check, Column, Decision, ReasonTable, TensorSpec
 from affiant.registry.domain.manifest import Manifest
 
 MIB = 1024 * 1024
@@ -37,6 +37,7 @@ class Finding(Struct, frozen=True, kw_only=True):
     outputs: list[TensorSpec]
     columns: list[Column]
     decision: Decision | None = None
+    reasons: ReasonTable | None = None
 
 
 class Line(Struct, frozen=True, kw_only=True, omit_defaults=True):

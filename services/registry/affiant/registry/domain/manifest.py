@@ -27,6 +27,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     `columns` names the positions of a single matrix input, in order. `kinds` overrides the guess whether a
     column is numeric or categorical. `favourable` is the label a person hopes for; without it the version has no
     decision, and no background data is needed. `classes` are the labels in the order of the probabilities.
+    `reasons` is the YAML table of the words for the reasons of adverse decisions.
     With `threshold` the model is a regression: a value of at least the threshold is `above`, another `below`.
     """
 
@@ -41,6 +42,7 @@ class Manifest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     value_output: str = ""
     threshold: float | None = None
     classes: list[str | int] | None = None
+    reasons: str = ""
     policy: Policy = field(default_factory=Policy)
 
 
@@ -83,6 +85,8 @@ def _complaints(manifest: Manifest, raw: dict[str, Any]) -> Iterator[str]:
             yield f"{name} names the same thing twice"
     if manifest.classes is not None and len(manifest.classes) < 2:
         yield "classes holds fewer than two labels"
+    if manifest.reasons and manifest.favourable is None:
+        yield "reasons are given, but not which label is favourable: nothing would be an adverse decision"
     if manifest.favourable is None and (manifest.classes or manifest.label_output or manifest.probability_output):
         yield "the outputs of a decision are given, but not which label is favourable"
     yield from _regression_complaints(manifest)
