@@ -106,7 +106,7 @@ def by_definition(made: Predictor, row: Matrix) -> Matrix:
     taken = np.arange(2**columns)[:, None] >> np.arange(columns) & 1 == 1
     worth = np.concatenate(
         [
-            made.probabilities(np.where(part[:, None, :], row, background).reshape(-1, columns))[:, 1]
+            made.outputs(np.where(part[:, None, :], row, background).reshape(-1, columns))[:, 1]
             .reshape(len(part), -1)
             .mean(axis=1)
             for part in np.array_split(taken, 16)
@@ -122,7 +122,7 @@ def by_definition(made: Predictor, row: Matrix) -> Matrix:
 
 def compare(name: str, made: Predictor, rows: Matrix, quick: bool) -> None:
     """Print one model's lines."""
-    stock = KernelShap(lambda mixed: made.probabilities(mixed)[:, [1]], link="identity", seed=SEED)
+    stock = KernelShap(lambda mixed: made.outputs(mixed)[:, [1]], link="identity", seed=SEED)
     stock.fit(made.table.background)
     theirs: dict[int, Matrix] = {}
 
@@ -165,9 +165,9 @@ def compare(name: str, made: Predictor, rows: Matrix, quick: bool) -> None:
     many = np.tile(rows, (-(-20_000 // len(rows)), 1))[:20_000]
     feed = made.table.feed(many)
     bare = milliseconds(lambda _: made._session.run([made.decision.probability_output], feed), 3)
-    print(f"  limit: bare session.run               {bare / 20:9.4f} ms a row   {20_000 / bare * 1000:8,.0f} rows/s")
+    print(f"  limit: bare session.run               {bare / 20:9.3f} µs a row   {20_000 / bare * 1000:8,.0f} rows/s")
     asked = BACKGROUND * COALITIONS
-    print(f"         of alibi's {asked:,} mixtures alone {asked * bare / 20_000:9.1f} ms")
+    print(f"         for alibi's {asked:,} mixtures  {asked * bare / 20_000:9.1f} ms a row")
 
 
 def main() -> None:

@@ -109,9 +109,7 @@ def _question(background: Matrix, row: Matrix, seed: int, budget: int) -> Questi
     coalitions = draw(len(varying), budget, seed)
     ranks = _ranks(background[:, varying], row[varying])
     places, first = _distinct(coalitions.masks, ranks)
-    mixed = background[first[:, 1]]
-    mixed[:, varying] = np.where(coalitions.masks[first[:, 0]], row[varying], mixed[:, varying])
-    return Question(varying, coalitions, mixed, places)
+    return Question(varying, coalitions, _mixed(background, row, varying, coalitions.masks, first), places)
 
 
 def _ranks(background: Matrix, row: Matrix) -> Ints:
@@ -132,6 +130,20 @@ def _distinct(masks: Flags, ranks: Ints) -> tuple[Ints, Ints]:
         return _number(masks, ranks * factors)
     # More columns than fit into a number: the same mixture is recognised within a background row only.
     return _number_within(masks, ranks != 0)
+
+
+@compiled
+def _mixed(background: Matrix, row: Matrix, varying: Ints, masks: Flags, first: Ints) -> Matrix:
+    """The rows (N, columns) that `first`, (coalition, background row) each, stands for."""
+    mixed = np.empty((first.shape[0], row.shape[0]))
+    for at in range(first.shape[0]):
+        coalition, other = first[at, 0], first[at, 1]
+        for column in range(row.shape[0]):
+            mixed[at, column] = background[other, column]
+        for k in range(varying.shape[0]):
+            if masks[coalition, k]:
+                mixed[at, varying[k]] = row[varying[k]]
+    return mixed
 
 
 @compiled
