@@ -10,6 +10,7 @@ import typer
 
 from affiant.cli.commands import (
     audit,
+    backups,
     bootstrap,
     contracts,
     deadletters,
@@ -54,6 +55,7 @@ for part in (
     records,
     replay,
     audit,
+    backups,
     log,
     forgetting,
     events,
@@ -64,6 +66,7 @@ for part in (
 ):
     part.add_to(app)
 app.add_typer(groups.export, rich_help_panel="Proofs")
+app.add_typer(groups.audit, rich_help_panel="Look after it")
 
 
 def _version(wanted: bool) -> None:

@@ -84,6 +84,20 @@ def declare(home: Home, url: str) -> list[str]:
     return wait_for(declare_as(access))
 
 
+def read_again(home: Home, service: str) -> list[str]:
+    """Have the running bus deliver to `service` everything that it still holds. Returns the durables."""
+
+    async def work() -> list[str]:
+        durables = []
+        for account, admin in ADMINS.items():
+            streams = [stream for stream in bus.STREAMS if stream.account == account]
+            async with connected(home, admin) as client:
+                durables += await bus.reread(client.jetstream(), service, streams)
+        return durables
+
+    return wait_for(work())
+
+
 async def declare_as(access: Mapping[str, BusAccess], *, replicas: int = 1) -> list[str]:
     """The same with the administrators that `access` names: each account that holds streams has its own."""
     changed = []

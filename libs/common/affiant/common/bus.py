@@ -8,6 +8,7 @@ ones without a word.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from nats.js import JetStreamContext
@@ -213,6 +214,17 @@ async def declare(js: JetStreamContext, *, streams: Iterable[Stream] = STREAMS, 
     changed = [await _declare_stream(js, stream, replicas) for stream in wanted.values()]
     changed += [await _declare_durable(js, durable) for durable in durables]
     return [line for line in changed if line]
+
+
+async def reread(js: JetStreamContext, service: str, streams: Iterable[Stream] = STREAMS) -> list[str]:
+    """Have everything that `streams` still hold delivered to `service` again; what it knows changes nothing."""
+    names = {stream.name for stream in streams}
+    durables = [durable for durable in DURABLES if durable.service == service and durable.stream in names]
+    for durable in durables:
+        with suppress(NotFoundError):
+            await js.delete_consumer(durable.stream, durable.name)
+        await _declare_durable(js, durable)
+    return [durable.name for durable in durables]
 
 
 async def _declare_stream(js: JetStreamContext, stream: Stream, replicas: int) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
+from affiant.cli.commands.groups import audit
 from affiant.cli.references import reference
 from affiant.cli.session import Session, command
 from affiant.cli.views import completeness as views
@@ -18,9 +19,7 @@ REBUILD_SECONDS = 6 * 3_600.0
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     command(app, "completeness", PANEL)(completeness)
-    group = typer.Typer(no_args_is_help=True, help="Look after the audit log's tables.")
-    app.add_typer(group, name="audit", rich_help_panel=PANEL)
-    command(group, "rebuild")(rebuild)
+    command(audit, "rebuild")(rebuild)
 
 
 def completeness(

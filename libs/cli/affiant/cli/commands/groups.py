@@ -10,3 +10,10 @@ export = typer.Typer(
     no_args_is_help=True,
     rich_markup_mode="rich",
 )
+
+audit = typer.Typer(
+    name="audit",
+    help="Look after the audit log's store: its tables, back-ups, what it reads of the bus.",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+)

@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+KEY_ID_BYTES = 4
 ED25519 = b"\x01"
 """The signature type of plain Ed25519 in signed-note."""
 
@@ -62,6 +63,18 @@ class Signer:
     def verifier_key(self) -> str:
         """What a verifier is given beforehand: `<origin>+<key id in hex>+<base64 of type and public key>`."""
         return f"{self.origin}+{self._key_id.hex()}+{b64encode(ED25519 + self._public).decode()}"
+
+
+def is_signed(note: str, verifier_key: str) -> bool:
+    """Whether the note's last signature is that of `verifier_key` (`Signer.verifier_key`) over its text."""
+    text, _, signature = note.rpartition("\n\n")
+    try:
+        key = Ed25519PublicKey.from_public_bytes(b64decode(verifier_key.split("+", 2)[2], validate=True)[1:])
+        given = b64decode(signature.split()[-1], validate=True)[KEY_ID_BYTES:]
+        key.verify(given, f"{text}\n".encode())
+    except (InvalidSignature, ValueError, IndexError):
+        return False
+    return True
 
 
 def parse(note: str) -> Checkpoint:

@@ -28,6 +28,11 @@ def add(connection: Connection, signed: Signed) -> None:
     connection.execute("INSERT INTO checkpoints (size, root, note, signed_at) VALUES (?, ?, ?, ?)", signed)
 
 
+def clear(connection: Connection) -> None:
+    """Forget every one: the log goes on under another name, under which none was signed."""
+    connection.execute("DELETE FROM checkpoints")
+
+
 def unwitnessed(connection: Connection, limit: int) -> list[Signed]:
     """Checkpoints that are not in the witness folder yet, oldest first."""
     rows = connection.execute(

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from functools import lru_cache
 from itertools import chain, islice
 from pathlib import Path
@@ -23,6 +23,7 @@ PAGE_BYTES = 8192
 LOCK_WAIT_SECONDS = 2.0
 WRITER_CACHE_KIB = 65_536
 READER_CACHE_KIB = 8_192
+COPIED_PAGES = 4_096
 """There is one writer, and a reader for each thread that answers."""
 ROWS_AT_ONCE = 200
 """SQLite takes 32,766 values in one statement; the widest table here has under 20 columns."""
@@ -185,6 +186,40 @@ class SqliteDatabase:
             with suppress(sqlite3.Error):
                 self._writer.close()
             self._writer = None
+
+
+def copy(source: Path, target: Path, told: Callable[[int, int], None]) -> None:
+    """A consistent copy of a store, which may be written meanwhile; on the disk when this returns.
+
+    `told` hears how many pages are done, and of how many. Raises `StoreAway`.
+    """
+    target.touch(mode=0o600)
+    try:
+        with closing(_read_only(source)) as old, closing(sqlite3.connect(target, isolation_level=None)) as new:
+            (pages,) = old.execute("PRAGMA page_count").fetchone()
+            told(0, pages)
+            # One view of the store for the whole copy: without it a step begins anew when something is recorded.
+            old.execute("BEGIN")
+            old.execute("SELECT count(*) FROM sqlite_master").fetchone()
+            old.backup(new, pages=COPIED_PAGES, progress=lambda _, left, of: told(of - left, of), sleep=0)
+            (said,) = new.execute("PRAGMA quick_check(1)").fetchone()
+            # One file, without a journal beside it.
+            new.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        raise StoreAway(f"{error} ({source} → {target})") from error
+    if said != "ok":
+        raise StoreAway(f"the copy {target} is damaged: {said}")
+    descriptor = os.open(target, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read_only(path: Path) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode=ro", uri=True, timeout=LOCK_WAIT_SECONDS, isolation_level=None
+    )
 
 
 def _told_nobody(_: float) -> None:
