@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import resource
 import sqlite3
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from affiant.auditor.actions.compaction import compact
 from affiant.auditor.actions.record import Outcome, Recorder
 from affiant.auditor.store import schema
 from affiant.auditor.store.database import Standby, StoreAway
@@ -154,3 +156,21 @@ async def test_a_store_that_was_rolled_back_signs_nothing(tmp_path: Path) -> Non
     with pytest.raises(Unavailable, match="no checkpoint can be signed"):
         await rolled_back.prover.proof(another.prediction_id)
     rolled_back.writer.close()
+
+
+@pytest.mark.anyio
+async def test_what_was_erased_gives_its_room_back_while_the_store_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("affiant.auditor.actions.compaction.PAUSE_SECONDS", 0.0)
+    auditor = await opened(tmp_path)
+    await auditor.keep(*[examples.prediction(number, parameters={"text": "x" * 200_000}) for number in range(1, 101)])
+    await auditor.writer.write(lambda connection: connection.execute("UPDATE entries SET body = NULL"))
+    before = auditor.database.bytes()
+    compacting = asyncio.create_task(compact(auditor.writer))
+    while not compacting.done():
+        await auditor.keep(examples.prediction())
+    assert await compacting > 10_000_000
+    assert auditor.database.bytes() < before - 10_000_000
+    assert (await auditor.lookup.summary(None)).size > 100
+    auditor.writer.close()

@@ -102,7 +102,7 @@ async def declare_as(access: Mapping[str, BusAccess], *, replicas: int = 1) -> l
     """The same with the administrators that `access` names: each account that holds streams has its own."""
     changed = []
     for account, admin in ADMINS.items():
-        streams = [stream for stream in bus.STREAMS if stream.account == account]
+        streams = [stream for stream in bus.sized(bus.STREAMS) if stream.account == account]
         async with connect(access[admin], admin) as client:
             changed += await bus.declare(client.jetstream(), streams=streams, replicas=replicas)
     return changed

@@ -7,9 +7,10 @@ ones without a word.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nats.js import JetStreamContext
 from nats.js.api import (
@@ -23,8 +24,12 @@ from nats.js.api import (
 )
 from nats.js.errors import NotFoundError
 
+from affiant.common.errors import Problem
+
 GIB = 1024**3
 DAY = 86_400.0
+MOST = 1e5
+"""The highest limit of a stream that is taken, in GiB and in days."""
 
 SERVICES = ("registry", "deployer", "explainer", "auditor")
 
@@ -205,6 +210,31 @@ def _replaying() -> list[Grant]:
     """The operator publishes dead letters again, to where they came from; never what the auditor says."""
     streams = (MODELS, PREDICTIONS, EXPLANATIONS)
     return [Grant(stream.account, subject) for stream in streams for subject in stream.subjects]
+
+
+def sized(streams: Iterable[Stream], environ: Mapping[str, str] = os.environ) -> list[Stream]:
+    """`streams` with the room and the age that the installation gives them: `AFFIANT_STREAM_PREDICTIONS_MAX_GIB`,
+    `AFFIANT_STREAM_PREDICTIONS_MAX_DAYS`, and so for every other stream. Raises `Problem` for what is no such number.
+    """
+    return [
+        replace(
+            stream,
+            max_bytes=int(_limit(environ, stream, "GIB", stream.max_bytes / GIB) * GIB),
+            max_age_seconds=_limit(environ, stream, "DAYS", stream.max_age_seconds / DAY) * DAY,
+        )
+        for stream in streams
+    ]
+
+
+def _limit(environ: Mapping[str, str], stream: Stream, unit: str, default: float) -> float:
+    name = f"AFFIANT_STREAM_{stream.name}_MAX_{unit}"
+    try:
+        given = float(environ.get(name, default))
+    except ValueError:
+        given = 0.0
+    if not 0 < given < MOST:
+        raise Problem(f"{name}={environ.get(name)!r} is no limit", hint=f"a number above 0; without it {default:g}")
+    return given
 
 
 async def declare(js: JetStreamContext, *, streams: Iterable[Stream] = STREAMS, replicas: int = 1) -> list[str]:

@@ -14,6 +14,7 @@ from faststream.nats import NatsRouter
 
 from affiant.auditor.actions.checkpoints import Checkpoints
 from affiant.auditor.actions.columns import FOLDER, Columns
+from affiant.auditor.actions.compaction import keep_compact
 from affiant.auditor.actions.depositions import Depositions
 from affiant.auditor.actions.dossier import Dossiers
 from affiant.auditor.actions.erase import Eraser
@@ -68,7 +69,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         )
         intakes[:] = [intake]
         work = [intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)]
-        return [*work, eraser.run()]
+        return [*work, eraser.run(), keep_compact(writer)]
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:

@@ -33,6 +33,10 @@ class Writer:
         """Make sure that this process leads still. Raises `Standby`, `StoreAway`."""
         await self._run(self._database.lead)
 
+    async def compact(self, most: int) -> int:
+        """Give up to `most` free bytes back to the disk; returns how many it were. Raises `Standby`, `StoreAway`."""
+        return await self._run(lambda: self._database.compact(most))
+
     async def version(self) -> int:
         """The version of the store; 0 where there is none yet. Raises `StoreAway`."""
         return await self._run(self._database.version)

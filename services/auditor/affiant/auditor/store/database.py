@@ -100,5 +100,11 @@ class Database(Protocol):
         False where somebody reads what is to go; called again it tries again. Raises `StoreAway`.
         """
 
+    def compact(self, most: int) -> int:
+        """Give up to `most` bytes that are free inside of the store back to the disk; returns how many it were.
+
+        0 where the back end does that by itself. Raises `Standby`, `StoreAway`.
+        """
+
     def close(self) -> None:
         """Close every connection and lead no more. Only when no thread uses one any longer."""

@@ -207,6 +207,9 @@ class PostgresDatabase:
             raise StoreAway(f"{_said(error)} ({self.place})") from error
         return True
 
+    def compact(self, most: int) -> int:  # noqa: ARG002 - PostgreSQL's own autovacuum does it
+        return 0
+
     def _leading(self) -> PostgresConnection:
         """The writing connection. Where it was lost, this process leads again if nobody else does by now."""
         if self._leads and self._writer is None:

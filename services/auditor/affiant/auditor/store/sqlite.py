@@ -24,6 +24,8 @@ LOCK_WAIT_SECONDS = 2.0
 WRITER_CACHE_KIB = 65_536
 READER_CACHE_KIB = 8_192
 COPIED_PAGES = 4_096
+SPARE_PAGES = 256
+"""So many free pages are kept for what is recorded next."""
 """There is one writer, and a reader for each thread that answers."""
 ROWS_AT_ONCE = 200
 """SQLite takes 32,766 values in one statement; the widest table here has under 20 columns."""
@@ -154,6 +156,15 @@ class SqliteDatabase:
             raise StoreAway(f"{error} ({self.path})") from error
         return not busy
 
+    def compact(self, most: int) -> int:
+        with self.transaction() as connection:
+            (free,) = connection.execute("PRAGMA freelist_count").fetchone()
+            if free <= SPARE_PAGES:
+                return 0
+            connection.execute(f"PRAGMA incremental_vacuum({min(free - SPARE_PAGES, most // PAGE_BYTES)})").fetchall()
+            (left,) = connection.execute("PRAGMA freelist_count").fetchone()
+        return int(free - left) * PAGE_BYTES
+
     def _reader(self) -> SqliteConnection:
         connection: SqliteConnection | None = getattr(self._readers, "connection", None)
         if connection is None:
@@ -171,12 +182,16 @@ class SqliteDatabase:
             factory=SqliteConnection,
         )
         connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        # Of effect before the first table only; a store that was made without it keeps its free pages for itself.
+        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
         connection.execute("PRAGMA journal_mode = WAL")
         # With NORMAL a commit is not on the disk yet: rows that were acked to the bus were lost with the power.
         connection.execute("PRAGMA synchronous = FULL")
         # What is erased must not stay readable in free pages.
         connection.execute("PRAGMA secure_delete = ON")
         connection.execute("PRAGMA wal_autocheckpoint = 4000")
+        # Behind a long question, or a back-up, the journal grows; afterwards it need not stay so large.
+        connection.execute("PRAGMA journal_size_limit = 134217728")
         connection.execute(f"PRAGMA cache_size = -{cache_kib}")
         return connection
 
