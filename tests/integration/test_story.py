@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import nats
 import pytest
 
@@ -109,6 +110,38 @@ async def publish(system: System, subject: str, body: bytes, headers: dict[str, 
     client = await nats.connect(url, user="outside", password=password, inbox_prefix=b"_INBOX_outside")
     await client.jetstream().publish(subject, body, headers=headers)
     await client.close()
+
+
+def test_what_kserve_logs_in_halves_becomes_a_record_of_the_log(system: System) -> None:
+    said = {"request": {"instances": [[1.5, 2]]}, "response": {"predictions": [1]}}
+    for side in ("response", "request"):
+        answer = httpx.post(
+            f"{system.urls['auditor']}/sinks/kserve",
+            # As a program sends it that can be given nothing but http://kserve:TOKEN@host/sinks/kserve.
+            auth=("kserve", system.token("deployer")),
+            headers={
+                "ce-id": "r1", "ce-type": f"org.kubeflow.serving.inference.{side}", "ce-source": "http://localhost/",
+                "ce-inferenceservicename": "income", "ce-namespace": "bank", "ce-specversion": "1.0",
+            },
+            content=json.dumps(said[side]).encode(),
+        )  # fmt: skip
+        assert answer.status_code == 200, answer.text
+
+    def listed() -> Any:
+        return json_of(affiant(system.home, "predictions", "--model", "income", "-o", "json"))["predictions"]
+
+    eventually(lambda: len(listed()) == 1)
+    (line,) = listed()
+    assert (line["source"], line["status"], line["request_id"]) == ("urn:kserve:bank:income", "answered", "r1")
+
+
+def test_an_event_that_another_system_sends_by_http_enters_the_log(system: System, decided: list[str]) -> None:
+    told = OutcomeRecorded(prediction_id=decided[2], model="loan", label=1, observed_at=ids.now(), by="collections")
+    body = json.dumps(json.loads(wire.encode(told, owner="outside").body) | {"source": "urn:bank"}).encode()
+    headers = {"Authorization": f"Bearer {system.token('omar')}", "content-type": wire.CONTENT_TYPE}
+    answer = httpx.post(f"{system.urls['auditor']}/v1/events", content=body, headers=headers)
+    assert answer.status_code == 202, answer.text
+    eventually(lambda: "collections" in affiant(system.home, "prediction", decided[2], "--as", "iris").out)
 
 
 def test_history_tells_which_version_answered_at_a_moment(system: System, decided: list[str]) -> None:

@@ -1,13 +1,15 @@
 """Who is calling: the one choke point for authentication of every service.
 
 `Guard` wraps the whole application, so that a route cannot be forgotten: everything but the probes and the
-metrics needs `Authorization: Bearer <token>`. Tokens are kept as SHA-256 hashes in a file:
-`[{"name": "ana", "roles": ["author"], "token_sha256": "…"}]`. They are random (at least 128 bits), which is why
-a fast hash suffices. Beside them tokens of an OpenID Connect issuer may count (`affiant.common.oidc`).
+metrics needs `Authorization: Bearer <token>`, or the token as the password of Basic authentication. Tokens are kept as
+SHA-256 hashes in a file: `[{"name": "ana", "roles": ["author"], "token_sha256": "…"}]`. They are random (at least 128
+bits), which is why a fast hash suffices. Beside them tokens of an OpenID Connect issuer may count
+(`affiant.common.oidc`).
 """
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -125,11 +127,22 @@ class Guard:
 
 
 def _bearer(scope: Scope) -> str:
+    """The token in the request; of a program that can only be given a URL (KServe's payload logger) the password in it,
+    which HTTP clients send as Basic authentication."""
     for key, value in scope["headers"]:
         if key == b"authorization":
             kind, _, token = value.decode("latin-1").partition(" ")
+            if kind.lower() == "basic":
+                return _password(token.strip())
             return token.strip() if kind.lower() == "bearer" else ""
     return ""
+
+
+def _password(encoded: str) -> str:
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return ""
 
 
 def _refusal(reason: str, hint: str) -> JSONResponse:

@@ -43,6 +43,8 @@ AUDIT_ACCOUNT = "AUDIT"
 ACCOUNTS = (RECORDS_ACCOUNT, AUDIT_ACCOUNT)
 """The accounts that hold streams. Nobody but an administrator has a user there (decision 50): inside an account,
 whoever may publish at all can have the server's answer stored in any stream of it."""
+GATEWAYS = ("auditor",)
+"""Services that publish for outside systems what these send by HTTP."""
 DEAD_LETTERS = "affiant.dead"
 """`affiant.dead.<durable>`: messages that were set aside, with the reason in their headers."""
 
@@ -179,6 +181,8 @@ def grants(user: str, kind: str = "") -> list[Grant]:
     owner = kind or user
     account = next(stream.account for stream in STREAMS if f"affiant.{owner}.>" in stream.subjects)
     found = [Grant(account, f"affiant.{owner}.>")]
+    # What other systems hand to a gateway by HTTP is published as theirs.
+    found += [Grant(PREDICTIONS.account, "affiant.outside.>")] if user in GATEWAYS else []
     for durable in durables_of(user):
         found += _reading(durable)
         if durable.service in SERVICES:

@@ -28,12 +28,14 @@ from affiant.auditor.actions.publish import Shelf
 from affiant.auditor.actions.reads import FOLDER as READS, Reads
 from affiant.auditor.actions.rebuild import Rebuilder
 from affiant.auditor.actions.relay import Relay
+from affiant.auditor.actions.sink import Sink
 from affiant.auditor.actions.watch import Watch
 from affiant.auditor.actions.writer import Writer
 from affiant.auditor.api.dossiers import make_dossiers
 from affiant.auditor.api.erasure import make_erasure
 from affiant.auditor.api.log import make_log_api
 from affiant.auditor.api.routes import make_api
+from affiant.auditor.api.sinks import make_sinks
 from affiant.auditor.api.testimony import make_testimony
 from affiant.auditor.api.upkeep import make_upkeep
 from affiant.auditor.handlers.intake import Intake
@@ -57,6 +59,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     signing = Checkpoints(writer, settings, relay.wake)
     watch = Watch(lookup, writer, measure, settings, relay.wake)
     depositions = Depositions(lookup)
+    sink = Sink(writer, settings, relay.wake)
     eraser = Eraser(lookup, writer, settings, columns, relay.wake)
     reads = Reads(lookup, Path(settings.data_dir) / READS)
 
@@ -69,12 +72,13 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         )
         intakes[:] = [intake]
         work = [intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)]
-        return [*work, eraser.run(), keep_compact(writer)]
+        return [*work, eraser.run(), keep_compact(writer), sink.run()]
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
         _collect_garbage_less_often()
         depositions.open(runtime.js)
+        sink.open(runtime.js)
         await leadership.settle()
         if leadership.readable.is_set():
             await columns.open_when_free()
@@ -108,6 +112,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         make_dossiers(Dossiers(lookup, prover, measure), reads),
         make_log_api(Shelf(lookup), prover, reads),
         make_erasure(eraser),
+        make_sinks(sink),
     )
     for router in (make_api(lookup, prover, measure, Inspector(lookup, signing), reads), *more):
         api.include_router(router)

@@ -16,6 +16,8 @@ class AuditorSettings(ServiceSettings, frozen=True, kw_only=True):
     password is in `database_password_file`, or in a pass file of libpq's.
     `retention_days` is how long payloads are kept of models that have no retention class of their own, 0 for ever; what
     has come to its end is erased every `retention_interval_seconds`.
+    `half_wait_seconds` is how long one half of a request that KServe logged waits for the other before it is recorded
+    alone.
     `fairness_window_rows` decisions per model are watched, groups of at least `fairness_group_rows` compared.
     """
 
@@ -32,5 +34,6 @@ class AuditorSettings(ServiceSettings, frozen=True, kw_only=True):
     gap_grace_seconds: float = 30.0
     retention_days: int = 0
     retention_interval_seconds: float = 3_600.0
+    half_wait_seconds: float = 60.0
     fairness_window_rows: int = 1_000
     fairness_group_rows: int = 30

@@ -75,7 +75,17 @@ CREATE TABLE cosignatures (
 ) STRICT;
 """
 
-UPGRADES: tuple[str, ...] = (_FINDING, _STORY, _FORGETTING)
+_HALVES = """
+-- Halves of requests that KServe logged, until both are here; then `done`, and the body is gone.
+CREATE TABLE halves (
+  key TEXT NOT NULL, side TEXT NOT NULL, service TEXT NOT NULL, namespace TEXT NOT NULL, endpoint TEXT NOT NULL,
+  source TEXT NOT NULL, event_id TEXT NOT NULL, at TEXT NOT NULL, body BLOB NOT NULL, arrived_at TEXT NOT NULL,
+  done INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (key, side)
+) STRICT, WITHOUT ROWID;
+CREATE INDEX halves_by_arrival ON halves (done, arrived_at);
+"""
+
+UPGRADES: tuple[str, ...] = (_FINDING, _STORY, _FORGETTING, _HALVES)
 """What makes a store of version 2, 3, 4… one of the next: statements, each with a semicolon at the end of its line."""
 
 _FROM_1 = f"""
