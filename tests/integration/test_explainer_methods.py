@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,13 +15,13 @@ import pytest
 from affiant.common.events import Scalar
 from affiant.explainer.methods.errors import Unexplainable
 from affiant.explainer.methods.explain import Explainer
-from affiant.explainer.methods.messages import Explain, Explained, ModelFiles
+from affiant.explainer.methods.messages import Answered, Batch, CannotExplain, Explain, Explained, ModelFiles, Row
 from affiant.explainer.methods.pool import Worker
 from affiant.explainer.methods.predictor import Predictor
 from tests.support.explained import Trained, boosting, digest, logistic
 from tests.support.model import loan_model, loan_spec
 
-Row = dict[str, Scalar]
+Values = dict[str, Scalar]
 
 
 def files(trained: Trained, folder: Path) -> ModelFiles:
@@ -114,11 +115,11 @@ def sampled_precision(predictor: Predictor, clauses: list[str], label: str | int
     return float(np.mean(predictor.labels(mixed) == predictor.class_of(label)))
 
 
-def decoded(predictor: Predictor, row: np.ndarray) -> Row:  # type: ignore[type-arg]
+def decoded(predictor: Predictor, row: np.ndarray) -> Values:  # type: ignore[type-arg]
     return {c.column.name: c.value(code) for c, code in zip(predictor.table.codings, row, strict=True)}
 
 
-def holds(clause: str, row: Row) -> bool:
+def holds(clause: str, row: Values) -> bool:
     """Reads a clause as a person would."""
     if found := re.fullmatch(r"(\w+) is (missing|given)", clause):
         return (row[found[1]] is None) == (found[2] == "missing")
@@ -161,6 +162,76 @@ async def test_the_same_seed_gives_the_same_numbers_in_another_process(explainer
         await worker.stop()
     assert all(isinstance(answer, Explained) for answer in there)
     assert [(a.anchor, a.shap) for a in here] == [(a.anchor, a.shap) for a in (there[1], there[0], there[0])]  # type: ignore[union-attr]
+
+
+def row(trained: Trained, at: int, **changes: Any) -> Row:
+    wanted = ["anchor", "shap"]
+    return msgspec.structs.replace(Row(trained.rows[at], trained.labels[at], trained.scores[at], wanted, at), **changes)
+
+
+def without_seconds(answer: Explained | CannotExplain) -> Explained | CannotExplain:
+    return msgspec.structs.replace(answer, seconds={}) if isinstance(answer, Explained) else answer
+
+
+async def test_rows_in_a_batch_get_what_they_get_alone_and_a_poison_row_harms_none(
+    explainer: Explainer, tmp_path: Path
+) -> None:
+    trained = boosting()
+    where = files(trained, tmp_path)
+    rows = [row(trained, at) for at in trained.denied()[:12]]
+    rows[3] = row(trained, trained.denied()[3], values=["no", "numbers", 1, "clerk", "rent"])
+    rows[5] = row(trained, trained.denied()[5], label="granted")
+    rows[7] = row(trained, trained.denied()[7], left_seconds=0.0)
+    found: dict[int, Explained | CannotExplain] = {}
+
+    async def answered(reply: Answered) -> None:
+        found[reply.at] = reply.answer
+
+    worker = Worker(0, run_seconds=60, memory_mib=4096)
+    try:
+        await worker.explain_all(Batch(where, rows), answered)
+    finally:
+        await worker.stop()
+    assert sorted(found) == list(range(12))
+    reasons = {at: answer for at, answer in found.items() if isinstance(answer, CannotExplain)}
+    assert sorted(reasons) == [3, 5, 7]
+    assert reasons[7].late and not reasons[3].late and "the registered model decides" in reasons[5].reason
+    for at in sorted(set(found) - set(reasons)):
+        [alone] = [each for each in explainer.explain_all(Batch(where, [rows[at]])) if isinstance(each, Answered)]
+        assert without_seconds(found[at]) == without_seconds(alone.answer), at
+
+
+def test_an_explanation_says_how_far_it_can_be_trusted(explainer: Explainer, tmp_path: Path) -> None:
+    trained = boosting()
+    where = files(trained, tmp_path)
+    at = next(at for at in trained.denied() if trained.rows[at][0] is not None)
+    usual = explainer.explain(job(trained, where, at))
+    assert usual.trust is not None and usual.anchor is not None
+    assert 0 < usual.trust.distance < 0.3 and usual.trust.distance_percentile < 99 and usual.trust.seeds == 1
+    low, high = usual.anchor.precision_low, usual.anchor.precision_high
+    assert low is not None and high is not None and low < usual.anchor.precision <= high
+    far = Explain(where, [trained.rows[at][0], 9_999.0, 90, *trained.rows[at][3:]], "denied", None, ["shap"], 1)
+    unusual = explainer.explain(far)
+    assert unusual.trust is not None and unusual.trust.distance_percentile == 100
+    assert any("the background hardly knows cases like this one" in warning for warning in unusual.warnings)
+
+
+def test_an_explanation_that_is_tried_with_other_seeds_keeps_its_figures(explainer: Explainer, tmp_path: Path) -> None:
+    trained = boosting()
+    where = files(trained, tmp_path)
+    for at in trained.denied()[:6]:
+        once, tried = row(trained, at), row(trained, at, seeds=4)
+        replies = explainer.explain_all(Batch(where, [once, tried]))
+        one, four = (
+            reply.answer
+            for reply in sorted((each for each in replies if isinstance(each, Answered)), key=lambda each: each.at)
+        )
+        assert isinstance(one, Explained) and isinstance(four, Explained)
+        assert (one.anchor, one.shap) == (four.anchor, four.shap)
+        assert four.trust is not None and four.trust.seeds == 4
+        assert four.trust.anchor_overlap is not None and four.trust.shap_overlap == 1.0
+        assert four.trust.unstable == (four.trust.anchor_overlap < 0.5)
+        assert four.trust.unstable == any(warning.startswith("unstable") for warning in four.warnings)
 
 
 def test_another_seed_may_give_another_anchor_but_never_another_shap_baseline(

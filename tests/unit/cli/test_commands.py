@@ -281,6 +281,35 @@ def test_explaining_waits_until_it_is_done(affiant: Affiant, services: FakeServi
     assert "no background" in done.err
 
 
+WAITS = {
+    "prediction_id": "p1",
+    "row": 0,
+    "model": "loan",
+    "version": 2,
+    "state": "queued",
+    "priority": 1,
+    "methods": ["anchor", "shap"],
+    "queued_at": "2026-11-24T09:00:00.000Z",
+    "reason": "",
+}
+QUEUE = {"queued": 1, "running": 0, "done": 7, "failed": 0, "expired": 0, "waiting": 0, "oldest_queued_seconds": 42.2}
+
+
+def test_the_queue_tells_what_waits_and_for_how_long(affiant: Affiant, services: FakeServices) -> None:
+    services.answers["GET /v1/explanations"] = (200, {"explanations": [WAITS], "queue": QUEUE})
+    done = affiant("explanations", "--state", "queued", "--model", "loan")
+    assert "1 queued · 0 running · 7 done" in done.out and "the oldest has waited 42 s" in done.out
+    assert "loan/2" in done.out and "adverse" in done.out
+    services.answers["GET /v1/explanations"] = (200, {"explanations": [], "queue": {**QUEUE, "queued": 0}})
+    assert "none is failed" in affiant("explanations", "--state", "failed").out
+
+
+def test_the_status_of_an_explanation_is_told_without_asking_for_one(affiant: Affiant, services: FakeServices) -> None:
+    services.answers["GET /v1/explanations/p1"] = (200, {"explanations": [WAITS]})
+    assert "queued" in affiant("explain", "p1", "--status").out
+    assert [each.method for each in services.asked] == ["GET"]
+
+
 def test_json_output_is_one_document_and_errors_go_to_standard_error(affiant: Affiant, services: FakeServices) -> None:
     services.answers["GET /v1/deployments"] = (200, {"deployments": []})
     assert json.loads(affiant("deployments", "--output", "json").out) == {"deployments": []}
@@ -344,6 +373,7 @@ COMMANDS = [
     "prediction",
     "predictions",
     "explain",
+    "explanations",
     "tail",
     "doctor",
     "contracts",

@@ -506,3 +506,16 @@ def test_the_same_share_of_explanations_is_always_tried_with_other_seeds() -> No
     tried = [each for each in jobs if domain.tried_with(each, 0.1) > 1]
     assert 60 < len(tried) < 140
     assert all(domain.tried_with(each, 0.1) > 1 for each in tried)
+
+
+async def test_a_request_may_have_a_deadline_of_its_own(world: World) -> None:
+    [prediction] = await several(world, 1)
+    world.records.known[prediction.prediction_id] = prediction
+    view = await world.requests.ask(prediction.prediction_id, 0, ["counterfactual"], "iris", deadline_seconds=5.0)
+    [waiting] = [each for each in await world.requests.listed("queued", "loan", 10) if each.trigger == "request"]
+    assert (waiting.prediction_id, waiting.deadline_at) == (view.prediction_id, domain.moment(world.now + 5))
+    assert await world.requests.listed("queued", "other", 10) == []
+    world.now += 6
+    await world.run()
+    asked = [job for job, _ in world.store.jobs_of(prediction.prediction_id) if job.trigger == "request"]
+    assert [job.state for job in asked] == ["queued"]  # until the sweep says that it has expired

@@ -44,7 +44,12 @@ def test_the_document_says_what_is_asked_and_answered(tmp_path: Path) -> None:
 
 
 def test_nobody_without_a_token_is_answered(tmp_path: Path) -> None:
-    for method, path in (("POST", "/v1/explanations"), ("GET", "/v1/explanations/x"), ("GET", "/v1/queue")):
+    for method, path in (
+        ("POST", "/v1/explanations"),
+        ("GET", "/v1/explanations"),
+        ("GET", "/v1/explanations/x"),
+        ("GET", "/v1/queue"),
+    ):
         assert client(tmp_path).request(method, path).status_code == 401
 
 

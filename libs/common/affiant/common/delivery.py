@@ -15,6 +15,7 @@ import structlog
 from faststream import AckPolicy
 from faststream.exceptions import NackMessage
 from faststream.nats import JStream, NatsMessage, NatsRouter, PullSub
+from nats.aio.msg import Msg
 from nats.js import JetStreamContext
 from prometheus_client import Counter
 
@@ -62,7 +63,7 @@ async def _receive(message: NatsMessage, durable: bus.Durable, table: Mapping[ty
     deliveries = message.raw_message.metadata.num_delivered or 1
     with structlog.contextvars.bound_contextvars(durable=durable.name):
         try:
-            await _settle(message, durable, table, deliveries)
+            await settle(message.raw_message, durable, table, deliveries)
         except Exception as error:
             delay = retry_delay(deliveries)
             log.warning("handling failed", delivery=deliveries, again_in_seconds=round(delay, 2), exc_info=True)
@@ -72,23 +73,25 @@ async def _receive(message: NatsMessage, durable: bus.Durable, table: Mapping[ty
             raise NackMessage(delay=delay) from error
 
 
-async def _settle(
-    message: NatsMessage, durable: bus.Durable, table: Mapping[type[Event], Handler], deliveries: int
-) -> None:
+async def settle(raw: Msg, durable: bus.Durable, table: Mapping[type[Event], Handler], deliveries: int) -> None:
     """Handle each event of a message or set it aside; the message may be acked when this returns, and is to come
     again when it raises. Then what was handled is handled again: handlers know an event by its id."""
-    raw = message.raw_message
     for place, single in enumerate(wire.unbatched(raw.data, raw.headers)):
         try:
             await _dispatch(wire.decode(raw.subject, single.body, single.headers), table)
         except Refused as reason:
-            await _set_aside(message, place, single, durable, str(reason), deliveries)
+            await set_event_aside(raw, place, single, durable, str(reason), deliveries)
         except Exception as error:
             if deliveries < GIVE_UP_AFTER:
                 raise
-            await _set_aside(message, place, single, durable, f"{type(error).__name__}: {error}", deliveries)
+            await set_event_aside(raw, place, single, durable, f"{type(error).__name__}: {error}", deliveries)
         else:
-            _handled.labels(durable.name, "done").inc()
+            count_handled(durable)
+
+
+def count_handled(durable: bus.Durable, events: int = 1) -> None:
+    """Say in the metrics that events of `durable` were handled."""
+    _handled.labels(durable.name, "done").inc(events)
 
 
 async def _dispatch(envelope: wire.Envelope, table: Mapping[type[Event], Handler]) -> None:
@@ -100,10 +103,10 @@ async def _dispatch(envelope: wire.Envelope, table: Mapping[type[Event], Handler
         await handler(envelope.event, envelope)
 
 
-async def _set_aside(
-    message: NatsMessage, place: int, single: wire.Single, durable: bus.Durable, reason: str, deliveries: int
+async def set_event_aside(
+    raw: Msg, place: int, single: wire.Single, durable: bus.Durable, reason: str, deliveries: int
 ) -> None:
-    raw = message.raw_message
+    """Keep one event of a message as a dead letter; see `set_aside`."""
     js: JetStreamContext = raw._client.jetstream()
     await set_aside(
         js,

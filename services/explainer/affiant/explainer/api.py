@@ -11,7 +11,7 @@ from affiant.common.auth import Person, needs
 from affiant.explainer.actions.plots import Plots, RowPlot, VersionPlot
 from affiant.explainer.actions.requests import Explanation, Queue, Requests
 from affiant.explainer.actions.surveys import Surveying, VersionExplanation
-from affiant.explainer.domain import Method
+from affiant.explainer.domain import Method, State
 
 Version = Annotated[int, Path(ge=1, lt=2**31)]
 Someone = Annotated[Person, Depends(needs())]
@@ -19,17 +19,28 @@ Someone = Annotated[Person, Depends(needs())]
 
 
 class Wanted(BaseModel):
-    """Which row to explain, and how; an anchor and SHAP values where none is named."""
+    """Which row to explain, and how; an anchor and SHAP values where none is named.
+
+    After `deadline_seconds` nobody needs the answer any more; the explainer's own limit where it is absent.
+    """
 
     prediction_id: str = Field(min_length=1, max_length=200)
     row: int = Field(default=0, ge=0)
     methods: list[Method] = []
+    deadline_seconds: float | None = Field(default=None, gt=0)
 
 
 class Explanations(BaseModel):
     """All explanations of one prediction."""
 
     explanations: list[Explanation]
+
+
+class Listed(BaseModel):
+    """Explanations in one state, and the queue as a whole."""
+
+    explanations: list[Explanation]
+    queue: Queue
 
 
 def make_api(requests: Requests, surveys: Surveying, plots: Plots) -> APIRouter:
@@ -39,7 +50,19 @@ def make_api(requests: Requests, surveys: Surveying, plots: Plots) -> APIRouter:
     @api.post("/explanations", status_code=202)
     async def ask(wanted: Wanted, person: Someone) -> Explanation:
         """Ask for an explanation of one row; it is computed before all others."""
-        return await requests.ask(wanted.prediction_id, wanted.row, wanted.methods, person.name)
+        return await requests.ask(
+            wanted.prediction_id, wanted.row, wanted.methods, person.name, wanted.deadline_seconds
+        )
+
+    @api.get("/explanations")
+    async def listed(
+        _: Someone,
+        state: State = "queued",
+        model: str | None = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Listed:
+        """Explanations in a state, of one model or of all, the oldest first, and how much there is to do."""
+        return Listed(explanations=await requests.listed(state, model, limit), queue=await requests.queue())
 
     @api.get("/explanations/{prediction_id}")
     async def explanations(prediction_id: str, _: Someone) -> Explanations:

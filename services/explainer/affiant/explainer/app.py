@@ -21,7 +21,7 @@ from affiant.explainer.actions.work import WARM_VERSIONS, Work
 from affiant.explainer.api import make_api
 from affiant.explainer.backends.artifacts import RegistryArtifacts
 from affiant.explainer.backends.records import AuditorRecords
-from affiant.explainer.handlers import make_router
+from affiant.explainer.handlers import make_router, read_predictions
 from affiant.explainer.methods.pool import Worker
 from affiant.explainer.settings import ExplainerSettings
 from affiant.explainer.store import Store, outbox_rows
@@ -50,7 +50,7 @@ def make_service(settings: ExplainerSettings | None = None) -> Service:
             store.open()
             stack.callback(store.close)
             surveys.recover()
-            _start(runtime, settings, store, work, sweep)
+            _start(runtime, settings, store, work, predictions, sweep)
             yield
 
     async def ready() -> list[str]:
@@ -66,12 +66,15 @@ def make_service(settings: ExplainerSettings | None = None) -> Service:
     )
 
 
-def _start(runtime: Runtime, settings: ExplainerSettings, store: Store, work: Work, sweep: Sweep) -> None:
+def _start(
+    runtime: Runtime, settings: ExplainerSettings, store: Store, work: Work, predictions: Predictions, sweep: Sweep
+) -> None:
     store.recover()
     for spec in reversed(store.recent_specs(WARM_VERSIONS)):
         work.want(spec)
     relay = Relay(store.engine, outbox_rows, runtime.js)
     runtime.tasks.create_task(relay.run(), name="outbox")
+    runtime.tasks.create_task(read_predictions(runtime.js, predictions), name="predictions")
     runtime.tasks.create_task(sweep.run(relay), name="sweep")
     for number in range(settings.workers):
         worker = Worker(number, settings.run_seconds, settings.worker_memory_mib)

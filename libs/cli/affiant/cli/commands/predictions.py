@@ -15,7 +15,7 @@ import typer
 from rich.text import Text
 
 from affiant.cli import inference, references, verifying
-from affiant.cli.commands import records
+from affiant.cli.commands import queue, records
 from affiant.cli.inference import Answer, Row, Spec
 from affiant.cli.references import Reference, reference
 from affiant.cli.session import Session, command
@@ -196,14 +196,24 @@ def explain(
     ] = [],
     timeout: Annotated[float, typer.Option(help="Seconds to wait.")] = 120.0,
     wait: Annotated[bool, typer.Option(help="Wait for the explanation.")] = True,
+    status: Annotated[
+        bool, typer.Option("--status", help="Only tell how its explanations stand; ask nothing.")
+    ] = False,
+    deadline: Annotated[float | None, typer.Option(help="Seconds after which nobody needs it any more.")] = None,
 ) -> None:
     """Have a prediction explained, wait for it, and show it: an anchor in words, SHAP values as a waterfall.
 
     affiant explain 019a2f6e-…
     affiant explain 019a2f6e-… --method anchor --no-wait
     affiant explain 019a2f6e-… --method counterfactual
+    affiant explain 019a2f6e-… --status
     """
+    if status:
+        queue.show_status(session, prediction_id)
+        return
     asked: dict[str, Any] = {"prediction_id": prediction_id, "row": row - 1}
+    if deadline is not None:
+        asked["deadline_seconds"] = deadline
     methods = references.names(method)
     state = session.services.post("explainer", "/v1/explanations", asked | ({"methods": methods} if methods else {}))
     if wait:

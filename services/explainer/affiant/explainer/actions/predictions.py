@@ -6,12 +6,13 @@ Nothing is computed here: a handler that takes long would hold up the stream.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 import structlog
 
 from affiant.common import trace, wire
+from affiant.common.errors import Refused
 from affiant.common.events import OUTSIDE, ModelSpec, PredictionLogged
 from affiant.explainer import domain
 from affiant.explainer.domain import Job
@@ -21,6 +22,9 @@ from affiant.explainer.store import Store, Waiting
 log = structlog.get_logger(__name__)
 
 OWNER = "explainer"
+MOST_SPECS = 256
+SpecKey = tuple[str, int | None, str]
+"""Model, version where the record names one, digest."""
 
 
 class Predictions:
@@ -39,27 +43,66 @@ class Predictions:
         self._clock = clock
         self._queued = queued
         self._learnt = learnt
+        self._specs: dict[SpecKey, ModelSpec] = {}
 
     async def learn(self, spec: ModelSpec) -> None:
         """A version was registered or promoted: keep what it is, and plan what waited for it."""
         await asyncio.to_thread(self._store.keep_spec, spec, self._clock())
+        # A newer version with the same bytes changes which one a record without a number speaks of.
+        self._specs.clear()
         self._learnt(spec)
         await self._settle_arrived()
 
     async def consider(self, record: PredictionLogged, envelope: wire.Envelope) -> None:
-        """Queue what the version's policy wants explained.
+        """Queue what the version's policy wants explained; see `consider_all`. Raises `Refused` for one that claims
+        too much."""
+        [refused] = await self.consider_all([msgspec.structs.replace(envelope, event=record)])
+        if refused is not None:
+            raise refused
+
+    async def consider_all(self, envelopes: Sequence[wire.Envelope]) -> list[Refused | None]:
+        """Queue what the versions' policies want explained, in one transaction; for each event why it is refused.
 
         A version that is not known yet is waited for: the streams are not ordered against each other. A prediction
-        of an outside system whose model is not registered here cannot be explained, and is not waited for. Raises
-        `Refused` for one that claims too much.
+        of an outside system whose model is not registered here cannot be explained, and is not waited for.
         """
+        await self._look_up(envelopes)
+        planned, waiting = list[Job](), list[Waiting]()
+        answers: list[Refused | None] = []
+        for envelope in envelopes:
+            try:
+                self._consider(envelope, planned, waiting)
+            except Refused as reason:
+                answers.append(reason)
+            else:
+                answers.append(None)
+        if planned or waiting:
+            await asyncio.to_thread(self._store.keep, planned, waiting)
+        if planned:
+            self._queued()
+        return answers
+
+    async def _look_up(self, envelopes: Sequence[wire.Envelope]) -> None:
+        """Have the versions at hand that the events speak of."""
+        for record in (each.event for each in envelopes):
+            if isinstance(record, PredictionLogged) and (key := _key(record)) not in self._specs:
+                found = await asyncio.to_thread(self._store.find_spec, *key)
+                if found is not None:
+                    if len(self._specs) >= MOST_SPECS:
+                        self._specs.clear()
+                    self._specs[key] = found
+
+    def _consider(self, envelope: wire.Envelope, planned: list[Job], waiting: list[Waiting]) -> None:
+        record = envelope.event
+        if not isinstance(record, PredictionLogged):
+            return
         if envelope.type.startswith(f"affiant.{OUTSIDE}."):
             domain.check_outside(record, envelope.id)
-        spec = await asyncio.to_thread(self._store.find_spec, record.model, record.version, record.digest)
+        spec = self._specs.get(_key(record))
         if spec is not None:
-            await self._add(self._plan(spec, record, envelope.traceparent, self._clock()))
+            planned += self._plan(spec, record, envelope.traceparent, self._clock())
         elif envelope.type.startswith("affiant.modelserver.") and record.version is not None:
-            await self._wait(record, record.version, envelope.traceparent)
+            waiting += self._waiting(record, record.version, envelope.traceparent)
         else:
             log.debug("not explained: the model is not registered here", model=record.model, digest=record.digest)
 
@@ -84,26 +127,22 @@ class Predictions:
             spec, record, traceparent=traceparent, now=now, deadline_seconds=self._settings.deadline_seconds
         )
 
-    async def _add(self, planned: list[Job]) -> None:
-        if planned:
-            await asyncio.to_thread(self._store.add, planned)
-            self._queued()
-
-    async def _wait(self, record: PredictionLogged, version: int, traceparent: str) -> None:
+    def _waiting(self, record: PredictionLogged, version: int, traceparent: str) -> list[Waiting]:
         if record.status != "answered" or not record.labels:
-            return
+            return []
         now = self._clock()
-        waited = Waiting(
-            prediction_id=record.prediction_id,
-            model=record.model,
-            version=version,
-            digest=record.digest,
-            record=msgspec.Raw(msgspec.json.encode(record)),
-            traceparent=traceparent,
-            queued_at=now,
-            until=now + self._settings.wait_for_model_seconds,
-        )
-        await asyncio.to_thread(self._store.keep_waiting, waited)
+        return [
+            Waiting(
+                prediction_id=record.prediction_id,
+                model=record.model,
+                version=version,
+                digest=record.digest,
+                record=msgspec.Raw(msgspec.json.encode(record)),
+                traceparent=traceparent,
+                queued_at=now,
+                until=now + self._settings.wait_for_model_seconds,
+            )
+        ]
 
     async def _give_up(self, waited: Waiting) -> None:
         """Denied rows get an event that says why they have no explanation: silence would look like an oversight."""
@@ -152,3 +191,7 @@ def waiting_jobs(waited: Waiting) -> list[Job]:
 
 def _record(waited: Waiting) -> PredictionLogged:
     return msgspec.json.decode(waited.record, type=PredictionLogged)
+
+
+def _key(record: PredictionLogged) -> SpecKey:
+    return record.model, record.version, record.digest

@@ -31,7 +31,10 @@ class Explanation:
     priority: int
     methods: list[Method]
     attempts: int
+    model: str
+    version: int
     queued_at: str
+    deadline_at: str
     started_at: str | None
     finished_at: str | None
     reason: str
@@ -68,8 +71,15 @@ class Requests:
         self._clock = clock
         self._queued = queued
 
-    async def ask(self, prediction_id: str, row: int, methods: list[Method], person: str) -> Explanation:
-        """Explain a row now, before all others.
+    async def ask(
+        self,
+        prediction_id: str,
+        row: int,
+        methods: list[Method],
+        person: str,
+        deadline_seconds: float | None = None,
+    ) -> Explanation:
+        """Explain a row now, before all others, and not at all once `deadline_seconds` have passed.
 
         What is explained already with these methods is not computed again; what is queued by policy is moved to the
         front; what failed is tried once more. Raises `Problem` where there is nothing that could be explained.
@@ -80,6 +90,8 @@ class Requests:
             if set(wanted) <= set(job.methods) and (job.state in OPEN or job.state == "done"):
                 return _view(await self._to_the_front(job), result)
         job = await self._new_job(prediction_id, row, wanted, person, [job for job, _ in known])
+        if deadline_seconds is not None:
+            job = msgspec.structs.replace(job, deadline_at=job.queued_at + deadline_seconds)
         if not await asyncio.to_thread(self._store.replace, job):
             raise Conflict(
                 f"an explanation of row {row} of prediction {prediction_id} is under way",
@@ -100,6 +112,11 @@ class Requests:
                 hint="the version's policy did not choose it, or it is still to be read; POST /v1/explanations asks",
             )
         return [_view(job, None) for job in waiting_jobs(waited)]
+
+    async def listed(self, state: State, model: str | None, limit: int) -> list[Explanation]:
+        """Explanations in a state, of one model or of all, the oldest first; without the events."""
+        found = await asyncio.to_thread(self._store.listed, state, model, limit)
+        return [_view(job, None) for job in found]
 
     async def queue(self) -> Queue:
         """How much there is to do."""
@@ -184,7 +201,10 @@ def _view(job: Job, result: bytes | None) -> Explanation:
         priority=job.priority,
         methods=job.methods,
         attempts=job.attempts,
+        model=job.model,
+        version=job.version,
         queued_at=domain.moment(job.queued_at),
+        deadline_at=domain.moment(job.deadline_at),
         started_at=None if job.started_at is None else domain.moment(job.started_at),
         finished_at=None if job.finished_at is None else domain.moment(job.finished_at),
         reason=job.reason,

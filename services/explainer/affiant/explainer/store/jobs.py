@@ -190,18 +190,23 @@ class Store:
 
     # --- predictions whose version is not known yet -----------------------------------------------------------------
 
-    def keep_waiting(self, prediction: Waiting) -> None:
-        """Keep a prediction until its version is known; keeping it twice changes nothing."""
-        statement = insert(waiting).values(
-            prediction_id=prediction.prediction_id,
-            model=prediction.model,
-            version=prediction.version,
-            digest=prediction.digest,
-            until=prediction.until,
-            waiting=_encode(prediction),
-        )
+    def keep(self, planned: Sequence[Job], predictions: Sequence[Waiting] = ()) -> None:
+        """Queue jobs, and keep predictions until their version is known; what is there already stays as it is."""
+        rows = [
+            {
+                "prediction_id": each.prediction_id,
+                "model": each.model,
+                "version": each.version,
+                "digest": each.digest,
+                "until": each.until,
+                "waiting": _encode(each),
+            }
+            for each in predictions
+        ]
         with self.write() as connection:
-            connection.execute(statement.on_conflict_do_nothing())
+            _add(connection, planned)
+            if rows:
+                connection.execute(insert(waiting).on_conflict_do_nothing(), rows)
 
     def arrived(self, limit: int = 100) -> list[tuple[Waiting, ModelSpec]]:
         """Waiting predictions whose version is known by now."""
@@ -398,10 +403,9 @@ def _columns(job: Job) -> dict[str, Any]:
 
 
 def _add(connection: Connection, planned: Sequence[Job]) -> int:
-    added = 0
-    for job in planned:
-        added += connection.execute(insert(jobs).values(**_columns(job)).on_conflict_do_nothing()).rowcount
-    return added
+    if not planned:
+        return 0
+    return connection.execute(insert(jobs).on_conflict_do_nothing(), [_columns(job) for job in planned]).rowcount
 
 
 def _save(connection: Connection, job: Job, result: bytes | None = None) -> None:
