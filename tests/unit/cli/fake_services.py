@@ -29,6 +29,8 @@ class FakeServices:
 
     answers: dict[str, tuple[int, Any]] = field(default_factory=dict)
     asked: list[Asked] = field(default_factory=list)
+    cut: int | None = None
+    """After so many bytes of a body the connection ends, as when a service dies."""
 
     def start(self) -> None:
         fake = self
@@ -53,7 +55,8 @@ class FakeServices:
                 self.send_response(status)
                 self.send_header("content-length", str(len(sent)))
                 self.end_headers()
-                self.wfile.write(sent)
+                self.wfile.write(sent[: fake.cut])
+                self.close_connection = True
 
             def log_message(self, *_: Any) -> None:
                 """Tests are quiet."""

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,6 +56,21 @@ class Services:
         if answer.is_success:
             return answer
         raise self._problem(service, answer)
+
+    @contextmanager
+    def stream(self, service: str, path: str, parameters: dict[str, Any], silence: float) -> Iterator[httpx.Response]:
+        """A successful answer whose bytes are still coming, never more than `silence` seconds apart. Raises `Problem`
+        where it does not begin, `httpx.HTTPError` where it breaks off."""
+        address = self.url(service)
+        headers = {"Authorization": f"Bearer {self.home.token(self.person)}"}
+        try:
+            with httpx.stream("GET", f"{address}{path}", params=parameters, headers=headers, timeout=silence) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise self._problem(service, answer)
+                yield answer
+        except httpx.ConnectError as error:
+            raise Unavailable(f"the {service} does not answer at {address}", hint=NOT_RUNNING) from error
 
     def _problem(self, service: str, answer: httpx.Response) -> Problem:
         body = _body(answer)

@@ -282,6 +282,8 @@ class Columns:
         )
         self._replace(sealed, (one.file for one in gone))
         self._tails.clear()
+        # What two segments took while they were joined is needed again in an hour, not kept until then.
+        pa.default_memory_pool().release_unused()
         log.info("segments sealed", high=sealed.high, segments=len(kept), rows=sum(one.rows for one in kept))
 
     def _replace(self, new: Manifest, gone: Iterable[str]) -> None:

@@ -121,7 +121,15 @@ class Lookup:
 
 
 def _places(engine: Engine, snapshot: Snapshot, wanted: queries.Filter, limit: int) -> list[int]:
-    asked = Wanted(
+    asked = columnar(snapshot, wanted)
+    return [idx for _, idx in engine.places(snapshot, asked, wanted.before, wanted.adverse, limit)]
+
+
+def columnar(snapshot: Snapshot, wanted: queries.Filter) -> Wanted:
+    """The same filter for the columns. Raises `NotFound` for a condition on a column that nothing has."""
+    for condition in wanted.where:
+        _refuse_unknown(snapshot, condition.column, wanted.model)
+    return Wanted(
         wanted.model,
         wanted.version,
         wanted.digest,
@@ -131,9 +139,6 @@ def _places(engine: Engine, snapshot: Snapshot, wanted: queries.Filter, limit: i
         wanted.until,
         wanted.where,
     )
-    for condition in wanted.where:
-        _refuse_unknown(snapshot, condition.column, wanted.model)
-    return [idx for _, idx in engine.places(snapshot, asked, wanted.before, wanted.adverse, limit)]
 
 
 def _labels(typed: str) -> tuple[str, ...]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Depends, Query
-from fastapi.responses import PlainTextResponse
+from fastapi.responses import PlainTextResponse, Response, StreamingResponse
 
+from affiant.auditor.actions.export import MEDIA, Export, Form
 from affiant.auditor.actions.integrity import Inspector
-from affiant.auditor.actions.look import Lookup
+from affiant.auditor.actions.look import Lookup, moment
 from affiant.auditor.actions.measure import Measure
 from affiant.auditor.actions.prove import Prover
 from affiant.auditor.actions.reads import Reads
@@ -27,7 +29,7 @@ Reader = Annotated[Person, Depends(needs(*ROLES))]
 def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspector, reads: Reads) -> APIRouter:
     """The routes. Whoever has any role may read; who was shown a payload is noted."""
     api = APIRouter(prefix="/v1", dependencies=[Depends(needs(*ROLES))])
-    _add_predictions(api, lookup, prover, reads)
+    _add_predictions(api, lookup, prover, Export(lookup), reads)
     _add_figures(api, lookup, measure)
 
     @api.get("/checkpoint", response_class=PlainTextResponse)
@@ -63,42 +65,55 @@ def make_api(lookup: Lookup, prover: Prover, measure: Measure, inspector: Inspec
     return api
 
 
-def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover, reads: Reads) -> None:
+def selection(
+    model: Model = None,
+    version: Version = None,
+    adverse: bool | None = None,
+    status: Literal["answered", "failed"] | None = None,
+    since: Moment = None,
+    until: Moment = None,
+    digest: Annotated[str | None, Query(description="sha256:<64 hex digits> of the model's file")] = None,
+    request_id: Annotated[str | None, Query(description="the caller's own id of the request")] = None,
+    subject_ref: Annotated[str | None, Query(description="whom the decision is about")] = None,
+    label: Annotated[str | None, Query(description="the decision, in the model's own word")] = None,
+    where: Annotated[list[str], Query(description="a condition on an input, such as income<3.5")] = [],  # noqa: B006
+) -> Filter:
+    """Which predictions were asked for."""
+    conditions = tuple(condition(one) for one in where)
+    found = Filter(model, version, status, adverse, moment(since), moment(until))
+    return replace(found, digest=digest, request_id=request_id, subject_ref=subject_ref, label=label, where=conditions)
+
+
+def _add_predictions(api: APIRouter, lookup: Lookup, prover: Prover, export: Export, reads: Reads) -> None:
     @api.get("/predictions")
     async def predictions(
-        model: Model = None,
-        version: Version = None,
-        adverse: bool | None = None,
-        status: Literal["answered", "failed"] | None = None,
-        since: Moment = None,
-        until: Moment = None,
+        wanted: Annotated[Filter, Depends(selection)],
         limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
         cursor: str | None = None,
-        digest: Annotated[str | None, Query(description="sha256:<64 hex digits> of the model's file")] = None,
-        request_id: Annotated[str | None, Query(description="the caller's own id of the request")] = None,
-        subject_ref: Annotated[str | None, Query(description="whom the decision is about")] = None,
-        label: Annotated[str | None, Query(description="the decision, in the model's own word")] = None,
-        where: Annotated[list[str], Query(description="a condition on an input, such as income<3.5")] = [],  # noqa: B006
     ) -> views.PredictionPage:
         """Predictions, newest first. `since` is inclusive, `until` is not.
 
         With `label` or `where`, those that have one row that is all of it (`adverse` too).
         """
-        wanted = Filter(
-            model,
-            version,
-            status,
-            adverse,
-            since,
-            until,
-            None,
-            digest,
-            request_id,
-            subject_ref,
-            label,
-            tuple(condition(one) for one in where),
-        )
         return await lookup.predictions(wanted, limit, cursor)
+
+    @api.get("/predictions.{form}", response_class=StreamingResponse)
+    async def exported(
+        form: Form,
+        wanted: Annotated[Filter, Depends(selection)],
+        person: Annotated[Person, Depends(needs("auditor"))],
+    ) -> Response:
+        """All of them in one stream, oldest first: full events as JSON Lines, or one row for each row decided.
+
+        The header `Affiant-Predictions` tells how many there are. A stream that breaks off is not whole. What was read
+        is an entry of the log.
+        """
+
+        def note(first: int, last: int) -> None:
+            reads.note(person.name, "export", first=first, last=last)
+
+        number, chunks = await export.stream(wanted, form, note)
+        return StreamingResponse(chunks, media_type=MEDIA[form], headers={"Affiant-Predictions": str(number)})
 
     @api.get("/predictions/{prediction_id}")
     async def prediction(prediction_id: str, person: Reader) -> views.PredictionView:

@@ -43,13 +43,17 @@ _encode = msgspec.json.Encoder().encode
 class Builder:
     """Gathers predictions of one model."""
 
-    def __init__(self) -> None:
+    def __init__(self, fixed: pa.Schema = FIXED) -> None:
         self.rows = 0
-        self._fixed: dict[str, list[Any]] = {name: [] for name in FIXED.names}
+        self._schema = fixed
+        self._fixed: dict[str, list[Any]] = {name: [] for name in fixed.names}
         self._more: dict[str, list[Any]] = defaultdict(list)
 
-    def add(self, idx: int, prediction_id: str, flat: Flat) -> None:
-        """Add every row of a prediction; one without `row` for a request that came to none."""
+    def add(self, idx: int, prediction_id: str, flat: Flat, more: Mapping[str, Any] | None = None) -> None:
+        """Add every row of a prediction; one without `row` for a request that came to none.
+
+        `more`: what else the schema has, one value for all of its rows.
+        """
         made, rows = flat.made, max(flat.rows, 1)
         fixed = self._fixed
         for name, value in (
@@ -60,6 +64,7 @@ class Builder:
             ("digest", made.digest),
             ("status", made.status),
             ("received_at", made.received_at),
+            *(more or {}).items(),
         ):
             fixed[name].extend([value] * rows)
         if flat.rows:
@@ -78,8 +83,8 @@ class Builder:
 
     def table(self) -> pa.Table:
         """What was gathered, in the order of arrival."""
-        arrays = [pa.array(self._fixed[field.name], field.type) for field in FIXED]
-        names = list(FIXED.names)
+        arrays = [pa.array(self._fixed[field.name], field.type) for field in self._schema]
+        names = list(self._schema.names)
         for name, values in self._more.items():
             values.extend([None] * (self.rows - len(values)))
             arrays.append(pa.array(values, pa.string()) if name.startswith(PROTECTED) else typed(values))
@@ -139,6 +144,11 @@ def joined(tables: Iterable[pa.Table]) -> pa.Table:
             types[field.name] = _common(types.get(field.name), field.type)
     schema = pa.schema(list(types.items()))
     return pa.concat_tables([_as(part, schema) for part in parts])
+
+
+def conformed(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """The table with exactly these columns: those that it has not are missing values, others are left out."""
+    return _as(table, schema)
 
 
 def _common(one: pa.DataType | None, other: pa.DataType) -> pa.DataType:

@@ -55,7 +55,9 @@ def write(folder: Path, table: pa.Table, low: int, high: int) -> Segment:
 
 def read(folder: Path, segment: Segment) -> pa.Table:
     """Its rows, with the columns' own names."""
-    table = pq.read_table(folder / segment.file)
+    # pyarrow 22 leaves threads behind that prefetch, and the process then aborts at its end as often as not.
+    with pq.ParquetFile(folder / segment.file, pre_buffer=False) as file:
+        table = file.read(use_threads=False)
     own = {name: logical for logical, (name, _) in segment.columns.items()}
     return table.rename_columns([own.get(name, name) for name in table.column_names])
 

@@ -50,6 +50,18 @@ class Snapshot:
     tails: Mapping[str, pa.Table]
     size: int
 
+    def column_kinds(self, model: str | None) -> dict[str, str]:
+        """The same columns by their full names (`in.income`), each with what it holds; `text` where that differs."""
+        found: dict[str, str] = {}
+        held = [(name, kind) for one in self.segments if model in (None, one.model)
+                for name, (_, kind) in one.columns.items()]  # fmt: skip
+        for one, table in self.tails.items():
+            held += kinds(table).items() if model in (None, one) else ()
+        for name, kind in held:
+            before = found.get(name, "nothing")
+            found[name] = kind if before in ("nothing", kind) else before if kind == "nothing" else "text"
+        return dict(sorted(found.items()))
+
     def column_names(self, model: str | None) -> set[str]:
         """The input and protected columns that predictions of a model, or of any, have values of."""
         held = [name for one in self.segments if model in (None, one.model) for name in one.columns]
@@ -110,6 +122,19 @@ class Engine:
         last = "ORDER BY received_at DESC, idx DESC LIMIT ?"
         asked = f"SELECT DISTINCT received_at, idx FROM ({{rows}}) {end} {last}"
         return self._ask(snapshot, wanted, select, asked, [*values, limit])
+
+    def all_places(
+        self, snapshot: Snapshot, wanted: Wanted, adverse: bool | None, size: int
+    ) -> np.ndarray[Any, np.dtype[np.int64]]:
+        """The entries below `size` of all predictions that have a row like that, oldest first: 8 bytes for each."""
+
+        def select(source: _Source, where: str) -> str:
+            return f"SELECT received_at, idx FROM {source.relation} WHERE {where}{_adverse(adverse)}"
+
+        asked = "SELECT DISTINCT received_at, idx FROM ({rows}) WHERE idx < ? ORDER BY received_at, idx"
+        with self._answer(snapshot, wanted, select, asked, [size]) as answer:
+            found: Any = [] if answer is None else answer.fetchnumpy()["idx"]
+        return np.asarray(found, np.int64)
 
     def counts(self, snapshot: Snapshot, wanted: Wanted, by: Sequence[str]) -> list[tuple[Any, ...]]:
         """(…by, predictions, decided rows, adverse rows, mean score) for each combination of `by`:

@@ -75,6 +75,29 @@ def predictions(connection: Connection, wanted: Filter, limit: int) -> list[Pred
     return [_line(row, decided) for row in rows]
 
 
+def places(
+    connection: Connection, wanted: Filter, size: int, after: tuple[str, int] | None, limit: int
+) -> list[tuple[str, int]]:
+    """(received_at, entry) of the predictions among the first `size` entries, oldest first, behind `after`."""
+    conditions, values = _conditions(wanted)
+    behind, more = ("AND (received_at, predictions.idx) > (?, ?)", after) if after else ("", ())
+    rows = connection.execute(
+        f"SELECT received_at, predictions.idx FROM predictions WHERE {conditions} AND predictions.idx < ? {behind} "
+        "ORDER BY received_at, predictions.idx LIMIT ?",
+        (*values, size, *more, limit),
+    )
+    return [(row[0], row[1]) for row in rows]
+
+
+def number_of(connection: Connection, wanted: Filter, size: int) -> int:
+    """How many that is."""
+    conditions, values = _conditions(wanted)
+    (number,) = connection.execute(
+        f"SELECT count(*) FROM predictions WHERE {conditions} AND predictions.idx < ?", (*values, size)
+    ).fetchone()
+    return int(number)
+
+
 def _decided(connection: Connection, indexes: Sequence[int]) -> Decided:
     found: Decided = defaultdict(lambda: ([], []))
     condition, value = connection.among("idx", indexes)
