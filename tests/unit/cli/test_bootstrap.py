@@ -12,13 +12,14 @@ import yaml
 from affiant.cli import bootstrap
 from affiant.cli.bootstrap import Folder
 from affiant.cli.home import NATS_USERS
-from affiant.common import nkeys
+from affiant.common import auth, nkeys
 from affiant.common.errors import Conflict, NotFound, Problem
 
 
 def made(path: Path, servers: int = 3, tls: bool = False) -> Folder:
     folder = Folder(path)
-    bootstrap.prepare(folder, ["core-banking"])
+    bootstrap.prepare(folder, ["core-banking", bootstrap.TRIAL])
+    bootstrap.prepare_people(folder, {"ana": ["author"]})
     password = bootstrap.route_password(folder)
     server = bootstrap.cluster_server(release="a", namespace="n", servers=servers, tls=tls, password=password)
     bootstrap.write(folder, server, "a")
@@ -41,11 +42,12 @@ def test_a_secret_holds_the_seed_of_one_user_and_the_configuration_holds_none(tm
     folder = made(tmp_path)
     found = {one["metadata"]["name"]: one["data"] for one in yaml.safe_load_all(folder.secrets.read_text())}
     config = base64.b64decode(found.pop("a-nats-config")["nats.conf"]).decode()
-    for name, data in found.items():
+    bus_secrets = {name: data for name, data in found.items() if name.startswith("a-nats-")}
+    for name, data in bus_secrets.items():
         key = nkeys.NKey.from_seed(base64.b64decode(data["seed"]).decode())
         assert key.public == nkeys.read(folder.seed(name.removeprefix("a-nats-"))).public
         assert key.seed not in config
-    assert len(found) == len(NATS_USERS) + 1
+    assert len(bus_secrets) == len(NATS_USERS) + 2
 
 
 def test_a_changed_key_and_the_one_before_both_count_until_the_old_one_is_retired(tmp_path: Path) -> None:
@@ -78,3 +80,31 @@ def test_servers_know_each_other_by_a_password_and_sync_always(tmp_path: Path) -
     assert config["tls"]["cert_file"] == "/etc/nats/tls/tls.crt"
     assert config["jetstream"]["sync_interval"] == "always"
     assert "cluster" not in json.loads(made(tmp_path, servers=1).config.read_text())
+
+
+def test_people_are_known_by_hashes_and_their_tokens_are_files(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    bootstrap.prepare_people(folder, {"ben": ["approver", "operator"]})
+    people = auth.People.read(str(folder.people))
+    for name, roles in (("ana", {"author"}), ("ben", {"approver", "operator"}), ("registry", {"service"})):
+        token = folder.token(name).read_text().strip()
+        found = people.with_token(token)
+        assert found is not None
+        assert (found.name, found.roles) == (name, frozenset(roles))
+        assert token not in folder.people.read_text()
+
+
+def test_personal_tokens_go_into_no_secret_and_a_models_token_into_one(tmp_path: Path) -> None:
+    folder = made(tmp_path)
+    found = {one["metadata"]["name"]: one["data"] for one in yaml.safe_load_all(folder.secrets.read_text())}
+    text = json.dumps({name: {key: base64.b64decode(value).decode() for key, value in data.items()}
+                       for name, data in found.items()})  # fmt: skip
+    assert folder.token("ana").read_text() not in text
+    assert text.count(folder.token(bootstrap.OF_MODELS).read_text()) == 1
+    assert set(found["a-nats-modelserver"]) == {"seed", "token"}
+
+
+@pytest.mark.parametrize("person", [{"ana": []}, {"ana": ["king"]}, {"ana": ["service"]}, {"registry": ["author"]}])
+def test_a_person_without_a_fitting_role_is_refused(tmp_path: Path, person: dict[str, list[str]]) -> None:
+    with pytest.raises(Problem, match="--person"):
+        bootstrap.prepare_people(Folder(tmp_path), person)

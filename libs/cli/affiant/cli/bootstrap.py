@@ -1,4 +1,5 @@
-"""The bus of a cluster, made ready outside of it: keys, the server's configuration, and Secrets that hold them.
+"""An installation in a cluster, made ready outside of it: keys and configuration of the bus, people and their tokens,
+and the Secrets that hold them.
 
 Keys are made by a person, not by a Job: whatever could make them inside the cluster would have to be allowed to write
 every Secret of its namespace.
@@ -7,9 +8,10 @@ every Secret of its namespace.
 from __future__ import annotations
 
 import base64
+import json
 import re
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,19 @@ from typing import Any
 import yaml
 
 from affiant.cli import natsconf
-from affiant.cli.home import NATS_USERS, keep_nkey, write_private
+from affiant.cli.home import NATS_USERS, keep_nkey, keep_secret, write_private
 from affiant.cli.natsconf import Cluster, Server, Tls, User
-from affiant.common import bus, nkeys
+from affiant.common import auth, bus, nkeys
 from affiant.common.errors import Conflict, NotFound, Problem
+
+OF_MODELS = ".models"
+"""The token that requests to models show."""
+PERSONAL_ROLES = tuple(role for role in auth.ROLES if role != "service")
 
 NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,40}[a-z0-9])?")
 PREVIOUS = ".previous"
+TRIAL = "helm-test"
+"""An outside system and an auditor by whom `helm test` tries the whole way of a record."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +43,13 @@ class Folder:
 
     def seed(self, user: str) -> Path:
         return self.path / "keys" / f"{user}.nk"
+
+    def token(self, person: str) -> Path:
+        return self.path / "tokens" / person
+
+    @property
+    def people(self) -> Path:
+        return self.path / "people.json"
 
     @property
     def config(self) -> Path:
@@ -73,6 +88,24 @@ def prepare(folder: Folder, outside: Sequence[str]) -> list[str]:
     for name in made:
         keep_nkey(folder.seed(name))
     return made
+
+
+def prepare_people(folder: Folder, people: Mapping[str, Sequence[str]]) -> None:
+    """Let `people` (name to roles) in, beside those who are known already, the services, and `TRIAL`. Their tokens are
+    files; what the services get are hashes."""
+    for name, roles in people.items():
+        if not NAME.fullmatch(name) or name in (*bus.SERVICES, TRIAL) or not roles or set(roles) - set(PERSONAL_ROLES):
+            raise Problem(f"--person {name}={','.join(roles)} cannot be", hint=f"ana=author,approver; {PERSONAL_ROLES}")
+    known = json.loads(folder.people.read_text()) if folder.people.exists() else []
+    roles_of = {line["name"]: line["roles"] for line in known} | {name: list(roles) for name, roles in people.items()}
+    roles_of |= {key: ["service"] for key in bus.SERVICES} | {TRIAL: ["auditor"]}
+    for name in (*roles_of, OF_MODELS):
+        keep_secret(folder.token(name))
+    lines = [
+        {"name": name, "roles": roles, "token_sha256": auth.token_hash(folder.token(name).read_text().strip())}
+        for name, roles in roles_of.items()
+    ]
+    write_private(folder.people, json.dumps(lines, indent=1))
 
 
 def rotate(folder: Folder, user: str) -> None:
@@ -118,16 +151,23 @@ def route_password(folder: Folder) -> str:
     return path.read_text().strip()
 
 
-def write(folder: Folder, server: Server, prefix: str) -> None:
-    """Write the configuration and the Secrets, whole or not at all."""
+def write(folder: Folder, server: Server, prefix: str, ca_file: Path | None = None) -> None:
+    """Write the configuration and the Secrets, whole or not at all. `ca_file`: by what clients know the servers."""
     write_private(folder.config, natsconf.text(server, folder.users()))
-    write_private(folder.secrets, yaml.safe_dump_all(_secrets(folder, prefix), sort_keys=False))
+    write_private(folder.secrets, yaml.safe_dump_all(_secrets(folder, prefix, ca_file), sort_keys=False))
 
 
-def _secrets(folder: Folder, prefix: str) -> Iterator[dict[str, Any]]:
+def _secrets(folder: Folder, prefix: str, ca_file: Path | None) -> Iterator[dict[str, Any]]:
     yield _secret(f"{prefix}-nats-config", {"nats.conf": folder.config.read_bytes()})
+    certificates = {"ca.crt": ca_file.read_bytes()} if ca_file else {}
     for user in folder.users():
-        yield _secret(f"{prefix}-nats-{user.name}", {"seed": folder.seed(user.name).read_bytes()})
+        files = {"seed": folder.seed(user.name).read_bytes()} | certificates
+        if user.name == "modelserver":
+            files["token"] = folder.token(OF_MODELS).read_bytes()
+        yield _secret(f"{prefix}-nats-{user.name}", files)
+    yield _secret(f"{prefix}-people", {"people.json": folder.people.read_bytes()})
+    for name in (*bus.SERVICES, TRIAL):
+        yield _secret(f"{prefix}-token-{name}", {"token": folder.token(name).read_bytes()})
 
 
 def _secret(name: str, files: dict[str, bytes]) -> dict[str, Any]:

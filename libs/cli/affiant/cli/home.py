@@ -127,9 +127,9 @@ def prepare(home: Home, *, first_port: int | None = None) -> None:
         private.chmod(0o700)
     for user in NATS_USERS:
         keep_nkey(home.nkey_file(user))
-    _keep_secret(home.password_file)
+    keep_secret(home.password_file)
     for person in PEOPLE:
-        _keep_secret(home.token_file(person))
+        keep_secret(home.token_file(person))
     write_private(home.people_file, json.dumps(_people(home), indent=1))
     _choose_ports(home, first_port)
 
@@ -176,7 +176,8 @@ def keep_nkey(path: Path) -> None:
         write_private(path, nkeys.NKey.generate().seed + "\n")
 
 
-def _keep_secret(path: Path) -> None:
+def keep_secret(path: Path) -> None:
+    """Make the file with a random secret where there is none."""
     if not path.exists():
         write_private(path, secrets.token_urlsafe(32))
 

@@ -31,6 +31,9 @@ def bootstrap(
     outside: Annotated[
         list[str], typer.Option(help="A system that publishes predictions of its own; repeat. It gets a key.")
     ] = [],
+    person: Annotated[
+        list[str], typer.Option(help="Somebody with a token, and roles: ana=author,approver; repeat.")
+    ] = [],
     release: Annotated[str, typer.Option(help="The name of the Helm release.")] = "affiant",
     namespace: Annotated[str, typer.Option(help="The namespace that the chart is installed in.")] = "affiant",
     servers: Annotated[int, typer.Option(min=1, max=5, help="Servers of the bus; three survive the loss of one.")] = 3,
@@ -40,16 +43,16 @@ def bootstrap(
     declare: Annotated[bool, typer.Option("--declare", help="Declare streams and durables on a running bus.")] = False,
     nats: Annotated[str, typer.Option(help="Where the bus is, for --declare.")] = "nats://127.0.0.1:4222",
     keys: Annotated[Path | None, typer.Option(help="The folder with admin.nk and admin-audit.nk.")] = None,
-    ca_file: Annotated[str, typer.Option(help="Certificates that the bus is held against.")] = "",
+    ca_file: Annotated[str, typer.Option(help="Certificates by which clients know the bus.")] = "",
     replicas: Annotated[int, typer.Option(min=1, max=5, help="Copies of each stream.")] = 1,
     wait: Annotated[float, typer.Option(help="Seconds to wait for the bus.")] = 120.0,
 ) -> None:
-    """Make keys, permissions and configuration of a bus for a cluster, or declare its streams.
+    """Make keys, permissions and tokens for a cluster, or declare the streams of its bus.
 
-    Everybody gets an NKey of its own and may do its own work only; the server's configuration holds public halves.
-    Run again, it keeps every key. Without --out, nothing is made.
+    Every service and outside system gets an NKey and may do its own work only; people get tokens (files in
+    <out>/tokens). Run again, it keeps what is there and writes the Secrets anew.
 
-    affiant bootstrap --out bus --release affiant --namespace affiant --outside core-banking
+    affiant bootstrap --out bus --outside core-banking --person ana=author --person ben=approver,operator
     kubectl --namespace affiant apply --filename bus/secrets.yaml
     affiant bootstrap --out bus --rotate registry     then apply; later --retire registry
     affiant bootstrap --declare --nats nats://affiant-nats:4222 --keys bus/keys --replicas 3
@@ -62,7 +65,8 @@ def bootstrap(
     if out is None:
         raise Problem("where should the keys go?", hint="affiant bootstrap --out bus")
     folder = Folder(out)
-    made = making.prepare(folder, outside)
+    made = making.prepare(folder, [*outside, making.TRIAL])
+    making.prepare_people(folder, dict(_person(one) for one in person))
     if rotate:
         making.rotate(folder, rotate)
     if retire:
@@ -70,7 +74,7 @@ def bootstrap(
     server = making.cluster_server(
         release=release, namespace=namespace, servers=servers, tls=tls, password=making.route_password(folder)
     )
-    making.write(folder, server, release)
+    making.write(folder, server, release, Path(ca_file) if ca_file else None)
     told = {
         "folder": str(folder.path),
         "made": made,
@@ -83,6 +87,11 @@ def bootstrap(
         f"next: kubectl --namespace {namespace} apply --filename {folder.secrets}"
     )
     session.show(told, Text(words))
+
+
+def _person(text: str) -> tuple[str, list[str]]:
+    name, _, roles = text.partition("=")
+    return name, [role for role in roles.split(",") if role]
 
 
 def _declare(session: Session, url: str, keys: Path, ca_file: str, replicas: int, wait: float) -> None:
