@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import functools
 import io
@@ -20,7 +21,7 @@ from typing import Any
 import httpx
 import pytest
 
-from affiant.cli import processes, record
+from affiant.cli import processes, record, trial
 from affiant.cli.app import main
 from affiant.cli.connection import connected, wait_for
 from affiant.cli.home import Home
@@ -28,6 +29,7 @@ from affiant.cli.processes import Identity
 from affiant.cli.system import System
 from affiant.common import bus
 from affiant.common.errors import Conflict, Problem
+from affiant.common.serving import BusAccess
 
 START_SECONDS = 60.0
 
@@ -185,6 +187,14 @@ def test_ctrl_c_ends_tail_at_once(system: System) -> None:
     _, words = tail.communicate(timeout=5)
     assert tail.returncode == 130
     assert "Traceback" not in words
+
+
+def test_a_trial_prediction_comes_out_as_an_audit_record(system: System) -> None:
+    """What `helm test` runs in a cluster."""
+    access = BusAccess(url=system.urls["nats"], user="outside", password_file=str(system.home.password_file))
+    event_id = asyncio.run(trial.publish(access))
+    found = trial.await_record(system.urls["auditor"], system.token("iris"), event_id, 60.0)
+    assert event_id in str(found)
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux can end children with their parent")
