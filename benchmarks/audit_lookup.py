@@ -255,6 +255,8 @@ def main() -> None:
     try:
         asyncio.run(run(given, folder))
     finally:
+        # Or DuckDB's binding complains at the end of the process of objects that nobody collects any more.
+        gc.unfreeze()
         shutil.rmtree(folder, ignore_errors=True)
 
 

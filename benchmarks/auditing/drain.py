@@ -24,7 +24,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import nats
 import psycopg
 import uvloop
 from faststream import AckPolicy
@@ -40,6 +39,7 @@ from affiant.auditor.handlers import intake as intakes
 from affiant.auditor.handlers.intake import Intake
 from affiant.auditor.settings import AuditorSettings
 from affiant.common import bus
+from affiant.common.client import Client
 from affiant.common.service import Runtime
 
 TABLE = "CREATE TABLE IF NOT EXISTS events (id TEXT PRIMARY KEY, model TEXT, received_at TEXT, body {bytes} NOT NULL)"
@@ -99,7 +99,8 @@ async def no_store(url: str, _: str, clock: Clock) -> None:
         clock.add(len(arrivals))
         return Outcome(len(arrivals))
 
-    client = await nats.connect(url, inbox_prefix=bus.inbox_prefix("auditor"))
+    client = Client()
+    await client.connect(url, inbox_prefix=bus.inbox_prefix("auditor"))
     intakes.SOURCES = (bus.AUDITOR_PREDICTIONS,)  # type: ignore[assignment]
     intake = Intake(client, client.jetstream(), record, batch=2_000, linger=0.05)
     task = asyncio.create_task(intake.run())
@@ -109,7 +110,8 @@ async def no_store(url: str, _: str, clock: Clock) -> None:
 
 
 async def _run(url: str, lifespan: Callable[[Runtime], Any], clock: Clock) -> None:
-    client = await nats.connect(url, inbox_prefix=bus.inbox_prefix("auditor"))
+    client = Client()
+    await client.connect(url, inbox_prefix=bus.inbox_prefix("auditor"))
     async with asyncio.TaskGroup() as tasks, lifespan(Runtime(client, client.jetstream(), tasks)):
         await clock.ended.wait()
         # What runs until it is cancelled is not waited for: the store is durable, and the folder goes anyhow.
