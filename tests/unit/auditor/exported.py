@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 from fastapi import APIRouter
 
+from affiant.auditor.actions.cosign import Cosigners
 from affiant.auditor.actions.erase import Eraser
 from affiant.auditor.actions.integrity import Inspector
 from affiant.auditor.actions.publish import Shelf
@@ -34,9 +35,10 @@ async def no_problems() -> list[str]:
 def served(auditor: Auditor, reads: Reads) -> APIRouter:
     """Every route that is served beside the look-ups."""
     api = APIRouter()
+    cosigners = Cosigners(auditor.lookup, auditor.writer, auditor.settings)
     inspector = Inspector(auditor.lookup, auditor.signing)
     api.include_router(make_api(auditor.lookup, auditor.prover, auditor.measure, inspector, reads))
-    api.include_router(make_log_api(Shelf(auditor.lookup), auditor.prover, reads))
+    api.include_router(make_log_api(Shelf(auditor.lookup), auditor.prover, reads, cosigners))
     api.include_router(make_erasure(eraser(auditor)))
     return api
 

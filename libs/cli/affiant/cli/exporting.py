@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from affiant.cli.services import Services
-from affiant.common.errors import Conflict, Problem
+from affiant.common.errors import Conflict, Problem, Unavailable
 from affiant.verify.program import WIDTH, Note, Unreadable, read_note, tile_path
 
 FORMAT = "affiant-log/1"
@@ -60,12 +60,15 @@ class Exported:
 class LogExport:
     """One export into `folder`, which is made, or continued where it is one of the same entries."""
 
-    def __init__(self, services: Services, folder: Path, wanted: Range, progress: Progress) -> None:
+    def __init__(
+        self, services: Services, folder: Path, wanted: Range, progress: Progress, *, cosigned: bool = False
+    ) -> None:
         self._services = services
         self._folder = folder
         self._wanted = wanted
         self._progress = progress
         self._fetched = 0
+        self._asked = {"cosigned": "true"} if cosigned else {}
 
     def run(self, key: str) -> Exported:
         """Fetch what is missing up to the newest checkpoint. Raises `Problem`; what was fetched stays."""
@@ -74,7 +77,13 @@ class LogExport:
         self._fetch_all(signed.size, first, last)
         # What was erased while the payloads were fetched is told by entries that came after this checkpoint.
         while max(statements := self._erasures(first, last), default=0) >= signed.size:
+            before = signed.size
             signed, note, first, last = self._up_to_now()
+            if signed.size == before:
+                raise Unavailable(
+                    f"payloads were erased since the checkpoint over {before} entries, and there is no newer one yet",
+                    hint="call it again in a moment: it goes on where it is",
+                )
             self._fetch_all(signed.size, first, last)
         self._write_entries([one for one in statements if not first <= one < last], signed.size)
         self._write("export.json", self._manifest(signed, first, last))
@@ -83,7 +92,7 @@ class LogExport:
         return Exported(signed.origin, signed.size, first, last, self._fetched)
 
     def _up_to_now(self) -> tuple[Note, str, int, int]:
-        note = self._services.ask("auditor", "GET", "/checkpoint").text
+        note = self._services.ask("auditor", "GET", "/checkpoint", params=self._asked).text
         signed = _read(note)
         return signed, note, *self._wanted.within(signed.size)
 

@@ -15,6 +15,7 @@ from faststream.nats import NatsRouter
 from affiant.auditor.actions.checkpoints import Checkpoints
 from affiant.auditor.actions.columns import FOLDER, Columns
 from affiant.auditor.actions.compaction import keep_compact
+from affiant.auditor.actions.cosign import Cosigners
 from affiant.auditor.actions.depositions import Depositions
 from affiant.auditor.actions.dossier import Dossiers
 from affiant.auditor.actions.erase import Eraser
@@ -61,6 +62,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
     depositions = Depositions(lookup)
     sink = Sink(writer, settings, relay.wake)
     eraser = Eraser(lookup, writer, settings, columns, relay.wake)
+    cosigners = Cosigners(lookup, writer, settings)
     reads = Reads(lookup, Path(settings.data_dir) / READS)
 
     leadership = Leadership(writer, signing)
@@ -72,7 +74,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         )
         intakes[:] = [intake]
         work = [intake.run(), signing.run(), watch.run(), relay.run(runtime.js), watch_lag(runtime.js, intake)]
-        return [*work, eraser.run(), keep_compact(writer), sink.run()]
+        return [*work, eraser.run(), keep_compact(writer), sink.run(), cosigners.run()]
 
     @asynccontextmanager
     async def lifespan(runtime: Runtime) -> AsyncIterator[None]:
@@ -110,7 +112,7 @@ def make_service(settings: AuditorSettings | None = None) -> Service:
         make_testimony(depositions),
         make_upkeep(Rebuilder(writer)),
         make_dossiers(Dossiers(lookup, prover, measure), reads),
-        make_log_api(Shelf(lookup), prover, reads),
+        make_log_api(Shelf(lookup), prover, reads, cosigners),
         make_erasure(eraser),
         make_sinks(sink),
     )

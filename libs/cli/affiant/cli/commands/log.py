@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,7 +11,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
+from affiant.cli import cosigning
 from affiant.cli.commands.groups import export
+from affiant.cli.cosigning import make_notary, read_notary
 from affiant.cli.exporting import LogExport, Range
 from affiant.cli.session import Session, command
 from affiant.common.errors import Problem
@@ -25,6 +28,7 @@ def add_to(app: typer.Typer) -> None:
     command(export, "log")(export_log)
     command(app, "verify", PANEL)(verify)
     command(app, "proof", PANEL)(proof)
+    command(app, "cosign", PANEL)(cosign)
 
 
 def export_log(
@@ -32,6 +36,7 @@ def export_log(
     out: Annotated[Path, typer.Option(help="A new folder; or one that this command began, to go on.")],
     first: Annotated[int, typer.Option("--from", min=0, help="The first entry, counted from 0.")] = 0,
     last: Annotated[int | None, typer.Option("--to", min=1, help="The entry after the last; all by default.")] = None,
+    cosigned: Annotated[bool, typer.Option("--cosigned", help="Up to the newest cosigned checkpoint.")] = False,
 ) -> None:
     """Write the log, or a part of it, into a folder that stands by itself.
 
@@ -41,7 +46,8 @@ def export_log(
     The folder has the layout of C2SP tlog-tiles. Called again it goes on where it was, or adds what is new.
     """
     with _progress(session, "exported") as told:
-        found = LogExport(session.services, out, Range(first, last), told).run(_own_key(session))
+        work = LogExport(session.services, out, Range(first, last), told, cosigned=cosigned)
+        found = work.run(_own_key(session))
     many = found.last - found.first
     session.show(
         {"folder": str(out), "origin": found.origin, "size": found.size, "first": found.first, "last": found.last},
@@ -168,3 +174,33 @@ def _tlog_proof(found: dict[str, Any]) -> str:
     extra = b64encode(found["leaf"].encode()).decode()
     head = ["c2sp.org/tlog-proof@v1", f"extra {extra}", f"index {found['index']}", *steps, ""]
     return "\n".join([*head, found["checkpoint"]])
+
+
+def cosign(
+    session: Session,
+    key: Annotated[Path, typer.Option(help="Your own private key; what was seen of the log is kept beside it.")],
+    log_key: Annotated[str, typer.Option(help="The log's public key, got on another way.")] = "",
+    make: Annotated[str, typer.Option(help="Make a new key under this name: a URL without its scheme.")] = "",
+) -> None:
+    """Swear to the log's newest checkpoint with a key of your own: that it only grew since you last looked.
+
+      affiant cosign --key notary.pem --make notary.example/affiant
+      affiant cosign --key notary.pem --log-key log.vkey --as iris
+      affiant verify audit-2026 --require-cosigner notary.pem.vkey
+
+    Nothing is sworn where the log was rolled back or rewritten: exit code 1. Run it at an interval, elsewhere.
+    """
+    if make:
+        made = make_notary(key, make)
+        session.show({"verifier_key": made.verifier_key}, Text(made.verifier_key))
+        return
+    try:
+        trusted = program.read_text(log_key) if log_key else _own_key(session)
+    except Unreadable as error:
+        raise Problem(str(error)) from error
+    if not trusted:
+        raise Problem("the log's public key is not at hand", hint="--log-key log.vkey")
+    found = cosigning.cosign(session.services, read_notary(key), trusted)
+    grew = f", {found.size - found.before:,} more than you saw before" if found.before else ""
+    words = f"✓ {found.name} swears to {found.size:,} entries of {found.origin}{grew}"
+    session.show(asdict(found), Text(words, style="green"))

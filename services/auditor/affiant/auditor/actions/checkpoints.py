@@ -8,10 +8,12 @@ from functools import lru_cache, partial
 from hashlib import sha256
 from pathlib import Path
 
+import httpx
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from affiant.auditor.actions import metrics, witness
+from affiant.auditor.actions.bucket import Bucket
 from affiant.auditor.actions.writer import Writer
 from affiant.auditor.log import checkpoint, keys, proofs, tiles
 from affiant.auditor.settings import AuditorSettings
@@ -38,6 +40,7 @@ class Checkpoints:
         self._writer = writer
         self._settings = settings
         self._witness = Path(settings.witness_dir) if settings.witness_dir else None
+        self._bucket = Bucket(settings) if settings.witness_url else None
         self._wake = wake
         self._made: checkpoint.Signer | None = None
 
@@ -108,23 +111,32 @@ class Checkpoints:
             except Standby:
                 return await self._writer.read(checkpoints.last)
             self._wake()
-            if self._witness is not None:
-                await self._to_witness(self._witness)
+            if self._witness is not None or self._bucket is not None:
+                await self._to_witnesses()
         return signed
 
-    async def _to_witness(self, folder: Path) -> None:
-        """Write what is not in the folder yet; while that fails the auditor is not ready, and tries again."""
+    async def _to_witnesses(self) -> None:
+        """Write what is not there yet; while that fails the auditor is not ready, and tries again."""
         signed = await self._writer.write(lambda connection: checkpoints.unwitnessed(connection, WITNESS_BATCH))
         if not signed:
             return
         try:
-            await asyncio.to_thread(witness.append, folder, signed)
+            if self._witness is not None:
+                await asyncio.to_thread(witness.append, self._witness, signed)
+            if self._bucket is not None:
+                await self._bucket.append(signed)
         except OSError as error:
-            self.unwitnessed = f"checkpoints cannot be written to {folder}: {error.strerror}"
-            log.warning("no witness for a checkpoint", folder=str(folder), reason=str(error))
+            self._note_unwitnessed(str(self._witness), error.strerror or str(error))
+            return
+        except httpx.HTTPError as error:
+            self._note_unwitnessed(self._settings.witness_url, str(error) or type(error).__name__)
             return
         self.unwitnessed = ""
         await self._writer.write(lambda connection: checkpoints.mark_witnessed(connection, signed[-1].size))
+
+    def _note_unwitnessed(self, place: str, why: str) -> None:
+        self.unwitnessed = f"checkpoints cannot be written to {place}: {why}"
+        log.warning("no witness for a checkpoint", place=place, reason=why)
 
 
 def head(connection: Connection) -> tuple[int, bytes]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Sequence
+from functools import partial
 
 import structlog
 
@@ -14,7 +15,7 @@ from affiant.auditor.actions.sworn import ADVICE, altered, leaf_of
 from affiant.auditor.domain.views import ConsistencyProof, EntryProof, PredictionView, Proof
 from affiant.auditor.log import proofs
 from affiant.auditor.log.hashing import leaf_hash
-from affiant.auditor.store import checkpoints, entries, facts
+from affiant.auditor.store import checkpoints, cosignatures, entries, facts
 from affiant.auditor.store.database import Connection, StoreAway
 from affiant.common.errors import NotFound, Problem, Unavailable
 
@@ -28,12 +29,21 @@ class Prover:
         self._lookup = lookup
         self._signing = signing
 
-    async def checkpoint(self) -> str:
-        """The newest checkpoint as a signed note; signed now where there is none. Raises `NotFound` while empty."""
-        signed = await self._lookup.ask(checkpoints.last) or await self._sign()
+    async def checkpoint(self, *, cosigned: bool = False) -> str:
+        """The newest checkpoint as a signed note, with its cosignatures; with `cosigned` the newest that has any.
+
+        It is signed now where there is none. Raises `NotFound` while the log is empty, or nothing was cosigned.
+        """
+        if cosigned:
+            signed = await self._lookup.ask(cosignatures.newest)
+            if signed is None:
+                raise NotFound("nobody has cosigned a checkpoint yet", hint="affiant cosign --help")
+        else:
+            signed = await self._lookup.ask(checkpoints.last) or await self._sign()
         if signed is None:
             raise NotFound("the log is empty: there is nothing to sign yet")
-        return signed.note
+        lines = await self._lookup.ask(partial(cosignatures.of, size=signed.size))
+        return signed.note + "".join(f"{line}\n" for line in lines)
 
     async def prediction(self, prediction_id: str) -> PredictionView:
         """Everything known of one prediction, with its proof."""

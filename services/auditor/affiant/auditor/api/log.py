@@ -8,7 +8,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, Query
 from fastapi.responses import PlainTextResponse, Response
+from pydantic import BaseModel, ConfigDict, Field
 
+from affiant.auditor.actions.cosign import Cosigners
 from affiant.auditor.actions.prove import Prover
 from affiant.auditor.actions.publish import Shelf
 from affiant.auditor.actions.reads import Reads
@@ -23,14 +25,29 @@ MOST = 2**62
 Auditor = Annotated[Person, Depends(needs("auditor"))]
 
 
-def make_log_api(shelf: Shelf, prover: Prover, reads: Reads) -> APIRouter:
+class CosignatureBody(BaseModel):
+    """One line of a signed note (C2SP tlog-cosignature) under the checkpoint over `size` entries, and whose it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    size: Annotated[int, Field(ge=1)]
+    line: Annotated[str, Field(max_length=1_000)]
+    verifier_key: Annotated[str, Field(max_length=500)]
+
+
+def make_log_api(shelf: Shelf, prover: Prover, reads: Reads, cosigners: Cosigners) -> APIRouter:
     """The resources of tlog-tiles for whoever has any role; payloads for auditors."""
     api = APIRouter(dependencies=[Depends(needs(*ROLES))])
 
     @api.get("/checkpoint", response_class=PlainTextResponse)
-    async def checkpoint() -> Response:
-        """The newest checkpoint: a C2SP signed note."""
-        return PlainTextResponse(await prover.checkpoint(), headers={"Cache-Control": MUTABLE})
+    async def checkpoint(cosigned: bool = False) -> Response:
+        """The newest checkpoint: a C2SP signed note, with its cosignatures; the newest cosigned one where asked for."""
+        return PlainTextResponse(await prover.checkpoint(cosigned=cosigned), headers={"Cache-Control": MUTABLE})
+
+    @api.post("/v1/cosignatures", status_code=201)
+    async def cosign(body: CosignatureBody) -> views.Cosigned:
+        """Bring a cosignature of a checkpoint; whoever has any role may. It is kept if it is what it says."""
+        return await cosigners.take(body.size, body.line, body.verifier_key)
 
     @api.get("/tile/entries/{path:path}", response_class=Response)
     async def leaves(path: str, accept_encoding: Annotated[str, Header()] = "gzip") -> Response:

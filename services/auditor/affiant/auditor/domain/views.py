@@ -465,3 +465,11 @@ class PayloadReads:
     """Who was shown a payload, newest first."""
 
     reads: list[ReadLine]
+
+
+@dataclass(frozen=True)
+class Cosigned:
+    """A cosignature was kept."""
+
+    size: int
+    name: str

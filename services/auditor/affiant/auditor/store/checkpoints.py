@@ -24,6 +24,12 @@ def last(connection: Connection) -> Signed | None:
     return Signed(*row) if row else None
 
 
+def at(connection: Connection, size: int) -> Signed | None:
+    """The checkpoint over just so many entries."""
+    row = connection.execute("SELECT size, root, note, signed_at FROM checkpoints WHERE size = ?", (size,)).fetchone()
+    return Signed(*row) if row else None
+
+
 def add(connection: Connection, signed: Signed) -> None:
     connection.execute("INSERT INTO checkpoints (size, root, note, signed_at) VALUES (?, ?, ?, ?)", signed)
 
