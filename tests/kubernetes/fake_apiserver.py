@@ -405,7 +405,7 @@ def _handler(fake: FakeApiServer) -> type[BaseHTTPRequestHandler]:
             length = int(self.headers.get("content-length") or 0)
             body = json.loads(self.rfile.read(length) or b"{}")
             try:
-                if fake.refuse_with:
+                if fake.refuse_with and self._is_deployer():
                     code, retry_after = fake.refuse_with.pop(0)
                     self._answer(code, {"message": "try again later"}, retry_after)
                     return
@@ -418,6 +418,9 @@ def _handler(fake: FakeApiServer) -> type[BaseHTTPRequestHandler]:
                 self.close_connection = True
 
         do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _do
+
+        def _is_deployer(self) -> bool:
+            return "httpx" not in self.headers.get("user-agent", "")
 
         def _answer_to(self, body: Object) -> Object | str | None:
             parts = urlsplit(self.path)

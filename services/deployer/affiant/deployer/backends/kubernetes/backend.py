@@ -78,6 +78,9 @@ class KubernetesBackend:
         self._refused: dict[Key, Instance] = {}
         self._logs: dict[tuple[str, str, int], str] = {}
         self._stubborn: dict[tuple[str, str], str] = {}
+        # What was compared already and was right: comparing is most of the work of a look.
+        self._settled: dict[str, tuple[Workload, tuple[str, ...]]] = {}
+        self._addresses: dict[Slot, tuple[str, ...]] = {}
         self._attempts = 0
 
     @property
@@ -189,8 +192,17 @@ class KubernetesBackend:
         route = manifests.route_of(service, self._replicas.get(slot, {}))
         if route is None:
             return None
-        wanted = self._address_manifests(slot, int(service["metadata"]["annotations"][names.VERSION]), route.percent)
-        return route if all(not self._differs(manifest) for manifest in wanted) else None
+        return route if self._leads_right(slot, service, route.percent) else None
+
+    def _leads_right(self, slot: Slot, service: Object, percent: int) -> bool:
+        """Whether the Service, and the route before it, are as they would be applied."""
+        revisions = self._revisions(names.of_slot(slot))
+        if self._addresses.get(slot) != revisions:
+            version = int(service["metadata"]["annotations"][names.VERSION])
+            if any(self._differs(manifest) for manifest in self._address_manifests(slot, version, percent)):
+                return False
+            self._addresses[slot] = revisions
+        return True
 
     def share_in_words(self, slot: Slot) -> str:
         """How the challenger gets its share at this moment."""
@@ -321,6 +333,8 @@ class KubernetesBackend:
         if (slot, kept.spec.version) in self._refused:
             return []
         workload = self._workload(slot, kept.spec, percent=kept.percent, asleep=kept.asleep)
+        if self._settled.get(workload.name) == (workload, self._revisions(workload.name)):
+            return []
         put_right: list[str] = []
         try:
             for manifest in self._manifests(workload):
@@ -333,6 +347,8 @@ class KubernetesBackend:
                 await self._delete(api.AUTOSCALER, workload.name)
         except Refusal as refusal:
             log.warning("cannot be put right", name=workload.name, reason=refusal.message)
+        else:
+            self._settled[workload.name] = (workload, self._revisions(workload.name))
         return put_right
 
     async def redirect(self, slot: Slot, route: Route) -> None:
@@ -515,6 +531,11 @@ class KubernetesBackend:
             if of == slot and service is not None and kserve.phase(service)[0] == "ready":
                 return kserve.url(service)
         return ""
+
+    def _revisions(self, name: str) -> tuple[str, ...]:
+        """Of every object of that name which revision is known."""
+        found = (mirror.objects.get(name) for kind, mirror in self._mirrors.items() if kind is not api.POD)
+        return tuple("" if one is None else one["metadata"]["resourceVersion"] for one in found)
 
     def _kinds(self) -> list[Kind]:
         return [kind for kind in (api.INFERENCE_SERVICE, *_SERVING) if kind in self._mirrors]

@@ -65,8 +65,13 @@ class Mirror:
 
     async def _fill(self) -> str:
         items, since = await self._cluster.list(self.kind, self._selector)
-        # Items of a list name neither their kind nor its version.
-        self.objects = {item["metadata"]["name"]: self._named(item) for item in items}
+        known, self.objects = self.objects, {}
+        for item in items:
+            self.note(self._named(item))
+        # What was applied while the list was under way is newer than the list.
+        for found in known.values():
+            if _revision(found) > int(since):
+                self.note(found)
         self._gone.clear()
         self.is_filled.set()
         self._changed()
@@ -90,6 +95,7 @@ class Mirror:
             del self.objects[found["metadata"]["name"]]
 
     def _named(self, item: Object) -> Object:
+        # Items of a list name neither their kind nor its version.
         return {"apiVersion": self.kind.api, "kind": self.kind.name, **item}
 
 
