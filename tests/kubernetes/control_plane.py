@@ -25,6 +25,8 @@ from tests.support.nats_server import free_port
 
 PROGRAMS = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 READY_SECONDS = 120.0
+DEPLOYER = "affiant-deployer"
+"""The user of the kubeconfig: it may do nothing but what a namespace's Role allows."""
 
 
 class ControlPlane:
@@ -34,15 +36,16 @@ class ControlPlane:
         self.assets = assets
         self.folder = folder
         self.kubeconfig = folder / "kubeconfig"
+        self._administrators = folder / "administrators-kubeconfig"
         self.certificate = folder / "kubelet.pem"
-        self._token = secrets.token_hex(16)
+        self._token, self._deployers_token = secrets.token_hex(16), secrets.token_hex(16)
         self._etcd_port, self._etcd_peer_port, self.port = free_port(), free_port(), free_port()
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         folder.mkdir(parents=True, exist_ok=True)
         self._write_files()
         self._start("etcd", *self._etcd())
         self.start()
-        common = (f"--kubeconfig={self.kubeconfig}", "--leader-elect=false")
+        common = (f"--kubeconfig={self._administrators}", "--leader-elect=false")
         self._start(
             "kube-controller-manager",
             *common,
@@ -128,8 +131,7 @@ class ControlPlane:
             "--allow-privileged=false",
         ]
 
-    def _write_files(self) -> None:
-        (self.folder / "tokens.csv").write_text(f"{self._token},admin,admin,system:masters\n")
+    def _config(self, user: str, token: str) -> str:
         config = {
             "apiVersion": "v1",
             "kind": "Config",
@@ -139,11 +141,18 @@ class ControlPlane:
                     "cluster": {"server": f"https://127.0.0.1:{self.port}", "insecure-skip-tls-verify": True},
                 }
             ],
-            "users": [{"name": "admin", "user": {"token": self._token}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": "admin"}}],
+            "users": [{"name": user, "user": {"token": token}}],
+            "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
             "current-context": "test",
         }
-        self.kubeconfig.write_text(yaml.safe_dump(config))
+        return yaml.safe_dump(config)
+
+    def _write_files(self) -> None:
+        (self.folder / "tokens.csv").write_text(
+            f"{self._token},admin,admin,system:masters\n{self._deployers_token},{DEPLOYER},{DEPLOYER}\n"
+        )
+        self.kubeconfig.write_text(self._config(DEPLOYER, self._deployers_token))
+        self._administrators.write_text(self._config("admin", self._token))
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
         pem = key.private_bytes(
             serialization.Encoding.PEM,

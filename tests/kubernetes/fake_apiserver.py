@@ -507,12 +507,13 @@ def _handler(fake: FakeApiServer) -> type[BaseHTTPRequestHandler]:
 
 def _selecting(query: dict[str, str]) -> Callable[[Object], bool]:
     labels = dict(part.split("=", 1) for part in query.get("labelSelector", "").split(",") if part)
-    node = query.get("fieldSelector", "").removeprefix("spec.nodeName=")
+    field, _, value = query.get("fieldSelector", "").partition("=")
 
     def wanted(found: Object) -> bool:
         has = found["metadata"].get("labels", {})
         fits = all(has.get(key) == value for key, value in labels.items())
-        return fits and (not node or found.get("spec", {}).get("nodeName") == node)
+        part, _, name = field.partition(".")
+        return fits and (not field or found.get(part, {}).get(name) == value)
 
     return wanted
 

@@ -27,12 +27,32 @@ from affiant.deployer.backends.kubernetes.cluster import Cluster
 from affiant.deployer.backends.kubernetes.manifests import Installation
 from affiant.deployer.domain.situation import Limits
 from affiant.deployer.store import Store, outbox_rows
-from tests.kubernetes.control_plane import ControlPlane
+from tests.kubernetes.control_plane import DEPLOYER, ControlPlane
 from tests.kubernetes.fake_apiserver import FakeApiServer
 from tests.kubernetes.kubelet import LAST_WORDS, MERGE, Fate, Kubelet, Object
 
 SERVER_IMAGE = "registry.example.com/affiant/modelserver@sha256:" + "5" * 64
 PATIENCE_SECONDS = 120.0
+
+
+def _rule(group: str, resources: list[str], verbs: str) -> Object:
+    return {"apiGroups": [group], "resources": resources, "verbs": verbs.split()}
+
+
+APPLIED = "list watch create patch delete"
+RULES = [
+    _rule("", ["configmaps", "serviceaccounts", "services"], APPLIED),
+    _rule("apps", ["deployments"], APPLIED),
+    _rule("autoscaling", ["horizontalpodautoscalers"], APPLIED),
+    _rule("policy", ["poddisruptionbudgets"], APPLIED),
+    _rule("networking.k8s.io", ["networkpolicies"], APPLIED),
+    _rule("", ["pods"], "list watch delete"),
+    _rule("", ["pods/log"], "get"),
+    _rule("coordination.k8s.io", ["leases"], "get create update"),
+    _rule("gateway.networking.k8s.io", ["httproutes"], APPLIED),
+    _rule("serving.kserve.io", ["inferenceservices"], APPLIED),
+]
+"""The rights of the chart's Role for the deployer."""
 
 
 class Server(Protocol):
@@ -108,7 +128,19 @@ class World:
         labels = {"pod-security.kubernetes.io/enforce": "restricted"}
         body = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
         self.http.post("/api/v1/namespaces", json=body).raise_for_status()
+        if self.kind == "real":
+            self._give_rights(name)
         return Namespace(self, name)
+
+    def _give_rights(self, namespace: str) -> None:
+        """The deployer may do what its Role says, and not one thing more."""
+        rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+        meta = {"apiVersion": "rbac.authorization.k8s.io/v1", "metadata": {"name": DEPLOYER}}
+        self.http.post(f"{rbac}/roles", json={**meta, "kind": "Role", "rules": RULES}).raise_for_status()
+        role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": DEPLOYER}
+        user = {"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": DEPLOYER}
+        binding = {**meta, "kind": "RoleBinding", "roleRef": role, "subjects": [user]}
+        self.http.post(f"{rbac}/rolebindings", json=binding).raise_for_status()
 
     def _fate(self, pod: Object) -> Fate:
         metadata = pod["metadata"]

@@ -168,7 +168,7 @@ def deployments(found: list[dict[str, Any]]) -> RenderableType:
     for one in found:
         table.add_row(
             one["model"],
-            one["alias"],
+            one["alias"] + (f" ({one['traffic']} %)" if one.get("traffic") else ""),
             str(one["version"]),
             mark(
                 one["state"] + (f": {one['reason']}" if one.get("reason") else ""), _STATES.get(one["state"], "yellow")

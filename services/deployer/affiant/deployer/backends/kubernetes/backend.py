@@ -475,7 +475,7 @@ class KubernetesBackend:
         return said
 
     async def _check_owner(self, kind: Kind, name: str) -> None:
-        found = await self._cluster.get(kind, name)
+        found = await self._cluster.find(kind, name)
         if found is None:
             return
         labels = found["metadata"].get("labels", {})

@@ -32,6 +32,7 @@ MANAGER = "affiant-deployer"
 """The field manager of everything that the deployer applies."""
 
 REQUEST_SECONDS = 30.0
+_JSON = "application/json"
 WATCH_SECONDS = 240
 """The server ends a watch after this time, and we do a little later where it does not: a connection that died without
 a word would otherwise be listened to for ever."""
@@ -172,6 +173,12 @@ class Cluster:
             raise
         return found
 
+    async def find(self, kind: Kind, name: str) -> Object | None:
+        """One object, or none, by the right to list: the deployer needs no other to know what there is."""
+        query = {"fieldSelector": f"metadata.name={name}"}
+        found = await self._ask("GET", kind.path(self.namespace), None, kind=kind.name, content_type=_JSON, **query)
+        return next(iter(found.get("items", [])), None)
+
     async def list(self, kind: Kind, selector: str) -> tuple[list[Object], str]:
         """All objects with these labels, and from where to watch on."""
         found = await self._ask("GET", kind.path(self.namespace), kind=kind.name, labelSelector=selector)
@@ -264,7 +271,7 @@ class Cluster:
         body: Object | None = None,
         *,
         kind: str,
-        content_type: str = "application/json",
+        content_type: str = _JSON,
         **query: str,
     ) -> Any:
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
