@@ -20,6 +20,7 @@ from affiant.cli import bootstrap
 from affiant.cli.bootstrap import Folder
 from affiant.common import bus
 from affiant.common.settings import ServiceSettings, load
+from affiant.deployer.app import make_service
 from affiant.deployer.backends.kubernetes import cluster
 from affiant.deployer.settings import DeployerSettings
 from affiant.explainer.settings import ExplainerSettings
@@ -131,6 +132,13 @@ def test_every_variable_is_a_setting_that_the_service_knows(case: str, service: 
     settings = load(SETTINGS[service], prefix, given)
     assert settings.nats_api == bus.LENT_API
     assert settings.nats_nkey_file == "/etc/affiant/bus/seed"
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_deployer_can_work_with_what_it_is_told(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in environment(case, "deployer").items():
+        monkeypatch.setenv(name, value)
+    assert make_service().name == "deployer"
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -8,6 +8,7 @@ import socket
 from collections.abc import Callable
 from urllib.parse import urlsplit
 
+from affiant.common.client import servers
 from affiant.common.errors import Problem
 from affiant.common.serving import BusAccess
 from affiant.deployer.backends.kubernetes.backend import KubernetesBackend
@@ -28,7 +29,7 @@ def kubernetes_backend(settings: DeployerSettings, bus: BusAccess, changed: Call
         image=settings.modelserver_image,
         bus=bus,
         token_file=settings.models_token_file,
-        bus_port=urlsplit(bus.url).port or 4222,
+        bus_port=urlsplit(servers(bus.url)[0]).port or 4222,
         registry_url=settings.registry_url,
         registry_port=_port(settings.registry_url),
         bus_secret=settings.modelserver_secret,
