@@ -78,19 +78,25 @@ def _shap(event: Json) -> Raw | None:
 
 
 def _reasons(event: Json) -> Raw | None:
-    """Principal reasons, where the explainer gave some: a list of texts, or of objects with a code and a text."""
-    reasons = event.get("reasons") or []
-    if isinstance(reasons, dict):
-        reasons = reasons.get("reasons", [])
-    if not reasons:
+    """The principal reasons in the words that were reviewed, what trying them on the model gave, and any objection."""
+    found = event.get("reasons")
+    if not found:
         return None
-    items = [tag("li", one if isinstance(one, str) else _reason(one)) for one in reasons]
-    return together(tag("h3", "Principal reasons"), tag("ol", *items))
-
-
-def _reason(one: Json) -> str:
-    text = one.get("text") or one.get("sentence") or one.get("reason") or one.get("column") or ""
-    return f"{one['code']}: {text}" if one.get("code") else str(text)
+    items = [
+        tag("li", one["text"], tag("small", f"{one['column']} = {shown(one.get('value'))}")) for one in found["reasons"]
+    ]
+    tried = (
+        f"Against the baseline of {found['baseline']}. Tried on the model: with the baseline's values in these columns "
+        f"the score goes from {found['score_before']:.3f} to {found['score_after']:.3f}, and "
+        f"{percent(found['decision_changes'], 0)} of such cases are decided favourably."
+    )
+    objection = found.get("objection")
+    return together(
+        tag("h3", "Principal reasons"),
+        tag("ol", *items),
+        tag("p", tried, cls="note"),
+        tag("p", f"! Not to be told as they stand: {objection}", cls="warning") if objection else None,
+    )
 
 
 def _ways_out(event: Json) -> Raw | None:

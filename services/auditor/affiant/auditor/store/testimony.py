@@ -74,13 +74,17 @@ def tallies(
 ) -> list[Tally]:
     """The decided rows whose outcome is known, counted by what was decided and what became of them."""
     conditions, values = _window(model, since, until, version)
+    # SQLite joins in the order that CROSS JOIN writes: from the decisions of a time, else from the outcomes. Left to
+    # itself it compared all of the ones with all of the others.
+    tables = ["outcomes AS o", "entries AS e", "decisions AS d"]
     rows = connection.execute(
-        "SELECT d.version, d.protected, d.adverse, o.label, count(*) FROM outcomes AS o "
-        "JOIN (SELECT max(idx) AS idx FROM outcomes WHERE model = ? GROUP BY prediction_id, row) AS latest "
-        "ON latest.idx = o.idx JOIN entries AS e ON e.event_id = o.prediction_id "
-        f"JOIN decisions AS d ON d.idx = e.idx AND d.row = o.row WHERE {conditions} "
+        "SELECT d.version, d.protected, d.adverse, o.label, count(*) FROM "
+        + " CROSS JOIN ".join(tables if since is None else reversed(tables))
+        + f" WHERE {conditions} AND o.model = ? AND e.event_id = o.prediction_id AND d.idx = e.idx AND d.row = o.row "
+        "AND NOT EXISTS (SELECT 1 FROM outcomes AS later WHERE later.model = o.model "
+        "AND later.prediction_id = o.prediction_id AND later.row = o.row AND later.idx > o.idx) "
         "GROUP BY d.version, d.protected, d.adverse, o.label",
-        (model, *values),
+        (*values, model),
     )
     return [Tally(row[0], row[1], bool(row[2]), row[3], row[4]) for row in rows]
 
