@@ -15,6 +15,7 @@ import anyio
 import pytest
 
 from affiant.common.errors import Conflict, NotFound, Problem
+from affiant.common.events import ReplicaEnded
 from affiant.verify import program
 from affiant.verify.program import Question, Report, Unreadable
 from tests.unit.auditor.exported import Door, export, recorded
@@ -104,6 +105,19 @@ def test_the_verifier_needs_nothing_but_python_and_cryptography() -> None:
     names |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     roots = {name.partition(".")[0] for name in names}
     assert roots - set(sys.stdlib_module_names) == {"cryptography"}
+
+
+async def test_what_a_server_lost_at_its_end_is_missed_where_it_said_how_far_it_had_come(
+    auditor: Auditor, tmp_path: Path
+) -> None:
+    await recorded(auditor, 5)
+    ended = ReplicaEnded(
+        model="loans", version=1, digest="sha256:00", replica="r1", epoch=1, last_sequence=7, ended_at="2026-11-24"
+    )
+    await auditor.keep(ended)
+    await auditor.signing.sign()
+    report = verify(export(Door(auditor), auditor, tmp_path / "log"))
+    assert (report.ok, [(gap.first, gap.last) for gap in report.gaps]) == (True, [(6, 7)])
 
 
 # --- one byte of every kind -----------------------------------------------------------------------------------------
@@ -245,6 +259,17 @@ def test_a_tail_that_was_cut_is_missed(log: Path) -> None:
     report = verify(log)
     assert "entries 512 to 599 are missing" in words(report)
     assert report.findings[0].index in (None, 512)
+
+
+@pytest.mark.parametrize(("first", "last"), [(0, 0), (5, 3), (0, SIZE + 1), (-1, 4)])
+def test_an_export_that_claims_to_hold_nothing_or_what_is_not_there_does_not_hold(
+    log: Path, first: int, last: int
+) -> None:
+    found = json.loads((log / "export.json").read_text())
+    (log / "export.json").write_text(json.dumps(found | {"first": first, "last": last}))
+    report = verify(log)
+    assert (report.ok, report.checked) == (False, SIZE)
+    assert "export.json speaks of" in words(report)
 
 
 def test_without_a_checkpoint_there_is_nothing_to_verify(log: Path) -> None:

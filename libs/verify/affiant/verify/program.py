@@ -44,6 +44,7 @@ MOST_GAPS = 1_000
 UNSTATED = "its payload is not there, and no entry of the log says that it was erased"
 ERASURE = "affiant.auditor.payload_erased.v1"
 LOGGED = ("affiant.modelserver.prediction_logged.v1", "affiant.outside.prediction_logged.v1")
+ENDED = "affiant.modelserver.replica_ended.v1"
 OUTSIDE = "outside:"
 """Before the name of an outside system's replica: how those number is no statement of ours."""
 
@@ -346,6 +347,7 @@ class Part:
     erased: list[Run] = field(default_factory=list)
     stated: list[Stated] = field(default_factory=list)
     numbers: dict[Replica, list[Run]] = field(default_factory=dict)
+    ends: dict[Replica, int] = field(default_factory=dict)
     bytes: int = 0
 
     def find(self, index: int | None, said: str) -> None:
@@ -482,6 +484,8 @@ def _check_entry(part: Part, index: int, leaf: bytes, digest: str, data: bytes, 
             _note_number(part, _replica(kind, said[3].decode(), said[4].decode(), int(said[5] or 0)), int(said[6]))
     elif kind == ERASURE:
         _note_erasure(part, index, data[begin:end])
+    elif kind == ENDED:
+        _note_end(part, index, data[begin:end])
 
 
 def _note_erasure(part: Part, index: int, body: bytes) -> None:
@@ -491,6 +495,15 @@ def _note_erasure(part: Part, index: int, body: bytes) -> None:
             part.stated.append((int(line["index"]), replica, int(line.get("sequence", 0))))
     except (Unreadable, KeyError, TypeError, ValueError, AttributeError):
         part.find(index, "it is an erasure that does not say what was erased")
+
+
+def _note_end(part: Part, index: int, body: bytes) -> None:
+    try:
+        data = _data(body)
+        replica = (str(data["model"]), str(data["replica"]), int(data["epoch"]))
+        part.ends[replica] = int(data["last_sequence"])
+    except (Unreadable, KeyError, TypeError, ValueError):
+        part.find(index, "a server's last words do not say how many requests it numbered")
 
 
 def _slowly(part: Part, index: int, kind: str, event_id: bytes, body: bytes) -> None:
@@ -768,7 +781,7 @@ def _verify_tiles(
     progress: Progress,
 ) -> None:
     report.first, report.last = manifest["first"], manifest["last"]
-    if not 0 <= report.first <= report.last <= note.size:
+    if not 0 <= report.first < report.last <= note.size:
         report.find(None, f"export.json speaks of entries {report.first} to {report.last} in a log of {note.size}")
         report.first, report.last = 0, note.size
     later = [size for size in witnesses if size > note.size]
@@ -884,6 +897,8 @@ class _Walk:
         self._stated += part.stated
         for replica, runs in part.numbers.items():
             self.numbers.setdefault(replica, Numbers()).add(runs)
+        for replica, end in part.ends.items():
+            self.numbers.setdefault(replica, Numbers()).end = end
 
     def _hold(self, size: int, root: bytes) -> None:
         if self._sizes.pop(size) != root:
@@ -944,6 +959,7 @@ class Numbers:
     def __init__(self, runs: Sequence[Run] = ()) -> None:
         self.runs: list[Run] = list(runs)
         self.doubled = 0
+        self.end = 0
 
     def add(self, runs: Iterable[Run]) -> None:
         for run in runs:
@@ -969,12 +985,14 @@ class Numbers:
         return place >= 0 and self.runs[place][0] <= first and last <= self.runs[place][1]
 
     def gaps(self) -> Iterator[Run]:
-        """What is missing before and between the runs; numbers begin at 1."""
+        """What is missing before and between the runs, and up to `end` where it is known; numbers begin at 1."""
         expected = 1
         for first, last in self.runs:
             if first > expected:
                 yield expected, first - 1
             expected = last + 1
+        if self.end >= expected:
+            yield expected, self.end
 
 
 def _check_completeness(report: Report, numbers: dict[Replica, Numbers]) -> None:

@@ -229,7 +229,7 @@ def _refuse_held(connection: Connection, wanted: Sequence[Kept]) -> None:
         if covered:
             raise Conflict(
                 f"the legal hold {hold.hold_id} covers {covered} of {len(wanted)} predictions: {hold.reason}",
-                hint=f"nothing was erased; set by {hold.set_by} at {hold.set_at}, lifted by whoever audits",
+                hint=f"none of them was erased; set by {hold.set_by} at {hold.set_at}, lifted by whoever audits",
             )
 
 

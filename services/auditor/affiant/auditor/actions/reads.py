@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -47,6 +48,8 @@ class Reads:
         self._lookup = lookup
         self._folder = folder
         self._open: int | None = None
+        # A file is closed in another thread than the one that notes.
+        self._lock = threading.Lock()
 
     def note(self, by: str, how: str, prediction_id: str = "", first: int = 0, last: int = 0) -> None:
         """`by` is about to be shown a payload: of a prediction, or of the entries `first` to below `last`.
@@ -55,13 +58,17 @@ class Reads:
         """
         read = PayloadRead(by=by, at=ids.now(), how=how, prediction_id=prediction_id, first=first, last=last)
         try:
-            if self._open is None:
-                self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-                self._open = os.open(self._folder / OPEN, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
-            os.write(self._open, _encode(read) + b"\n")
+            with self._lock:
+                self._write(_encode(read) + b"\n")
         except OSError as error:
             words = f"who reads payloads is noted, and that cannot be written now: {error.strerror}"
             raise Unavailable(words, hint="make room on the auditor's disk") from error
+
+    def _write(self, line: bytes) -> None:
+        if self._open is None:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._open = os.open(self._folder / OPEN, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(self._open, line)
 
     async def run(self, js: JetStreamContext) -> None:
         """Publish what was noted, at an interval, until cancelled; also what a process before this one left."""
@@ -74,17 +81,22 @@ class Reads:
             await asyncio.sleep(INTERVAL_SECONDS)
 
     def close(self) -> None:
-        """Note nothing more. What was not published yet is by the next process."""
+        """What was not published yet is by the next process."""
+        with self._lock:
+            self._close()
+
+    def _close(self) -> None:
         if self._open is not None:
             os.close(self._open)
             self._open = None
 
     def _closed(self) -> list[Path]:
-        """Files that nothing is added to any more, on the disk; the one that was open is one of them now."""
+        """Files that nothing is added to any more; the one that was open is one of them now."""
         path = self._folder / OPEN
         if path.exists() and path.stat().st_size:
-            self.close()
-            path.replace(self._folder / f"{ids.uuid7()}.jsonl")
+            with self._lock:
+                self._close()
+                path.replace(self._folder / f"{ids.uuid7()}.jsonl")
             descriptor = os.open(self._folder, os.O_RDONLY)
             try:
                 os.fsync(descriptor)
