@@ -10,13 +10,18 @@ from functools import partial
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
+from affiant.explainer.methods import leaves, mixtures, sampled
 from affiant.explainer.methods.additive import Linear, read_additive
 from affiant.explainer.methods.errors import NotAdditive, Unexplainable
 from affiant.explainer.methods.exact import ExactShap
 from affiant.explainer.methods.libraries import KernelShap
+from affiant.explainer.methods.loops import compile_loops
 from affiant.explainer.methods.predictor import Predictor
+from affiant.explainer.methods.provenance import attributes
 from affiant.explainer.methods.sampled import kernel_shap
+from affiant.explainer.methods.sessions import open_session
 from affiant.explainer.methods.shap import COALITIONS, find_shap, shap_values
 from affiant.explainer.methods.table import Matrix
 from tests.support.exported import Exported, Levels, boosted, pipeline, wide
@@ -227,3 +232,82 @@ def test_a_row_that_is_the_only_background_row_has_no_values() -> None:
     answer = kernel_shap(made.outputs, made.rows[:1], made.rows[:1], np.array([1]), [1], COALITIONS)[0]
     assert not isinstance(answer, Unexplainable)
     assert not answer[2].any()
+
+
+def unified(made: Exported) -> bytes:
+    """The same trees as the `TreeEnsemble` of ai.onnx.ml, version 5, which holds all of them in one operator."""
+    graph = onnx.load_model_from_string(made.model)
+    old = next(node for node in graph.graph.node if node.op_type == "TreeEnsembleRegressor")
+    found = attributes(old)
+    keys = list(zip(found["nodes_treeids"], found["nodes_nodeids"], strict=True))
+    inner = [at for at, mode in enumerate(found["nodes_modes"]) if mode != b"LEAF"]
+    places = {keys[at]: place for place, at in enumerate(inner)}
+    owners = list(zip(found["target_treeids"], found["target_nodeids"], strict=True))
+
+    def ends(side: str) -> tuple[list[int], list[int]]:
+        children = [(keys[at][0], found[f"nodes_{side}nodeids"][at]) for at in inner]
+        leaf = [int(child not in places) for child in children]
+        return [places[child] if child in places else owners.index(child) for child in children], leaf
+
+    (yes, yes_leaf), (no, no_leaf) = ends("true"), ends("false")
+    modes = {b"BRANCH_LEQ": 0, b"BRANCH_LT": 1}
+    new = onnx.helper.make_node(
+        "TreeEnsemble",
+        list(old.input),
+        [f"{old.output[0]}.sum"],
+        domain="ai.onnx.ml",
+        n_targets=1,
+        aggregate_function=1,
+        post_transform=0,
+        tree_roots=[places[key] for key in keys if key[1] == 0],
+        nodes_featureids=[found["nodes_featureids"][at] for at in inner],
+        nodes_splits=numpy_helper.from_array(np.array([found["nodes_values"][at] for at in inner], dtype=np.float32)),
+        nodes_modes=numpy_helper.from_array(
+            np.array([modes[found["nodes_modes"][at]] for at in inner], dtype=np.uint8)
+        ),
+        nodes_missing_value_tracks_true=[found["nodes_missing_value_tracks_true"][at] for at in inner],
+        nodes_truenodeids=yes,
+        nodes_trueleafs=yes_leaf,
+        nodes_falsenodeids=no,
+        nodes_falseleafs=no_leaf,
+        leaf_targetids=list(found["target_ids"]),
+        leaf_weights=numpy_helper.from_array(np.array(found["target_weights"], dtype=np.float32)),
+    )
+    same = onnx.helper.make_node("Identity", [new.output[0]], list(old.output))
+    nodes = [*(node for node in graph.graph.node if node is not old)]
+    at = list(graph.graph.node).index(old)
+    nodes[at:at] = [new, same]
+    del graph.graph.node[:]
+    graph.graph.node.extend(nodes)
+    for each in graph.opset_import:
+        each.version = 5 if each.domain == "ai.onnx.ml" else each.version
+    return graph.SerializeToString()
+
+
+def test_the_newest_operator_of_trees_is_read_too() -> None:
+    made = boosted("lightgbm", "regression")
+    model = unified(made)
+    session = open_session(model)
+
+    def outputs(rows: Matrix) -> Matrix:
+        return np.asarray(session.run([made.output], made.table.feed(rows))[0], dtype=np.float64).reshape(-1, 1)
+
+    assert outputs(made.rows) == pytest.approx(made.outputs(made.rows), abs=1e-5)
+    read = read_additive(model, made.output, made.table, outputs, made.table.background)
+    explained = np.zeros(len(made.rows), dtype=np.int64)
+    found = ExactShap(read, made.table.background).explain(made.rows, explained)
+    assert found.values == pytest.approx(exact_of(made).explain(made.rows, explained).values, abs=1e-9)
+
+
+LOOPS = [leaves._leaf_values, mixtures._tree_values, mixtures._linear_values, sampled._number, sampled._mixed]
+
+
+def test_no_loop_is_compiled_anew_for_a_model_once_all_were_made_ready() -> None:
+    compile_loops()
+    before = [len(loop.signatures) for loop in LOOPS]  # type: ignore[attr-defined]
+    assert all(before)
+    for make in (*ADDITIVE[:7], partial(boosted, "xgboost", "2"), partial(pipeline, "network"), wide):
+        made = make()
+        if made.spec.decision is not None:
+            shap_values(Predictor(made.spec, made.model, made.table), made.rows[:2], [0, 1], [1, 2])
+    assert [len(loop.signatures) for loop in LOOPS] == before  # type: ignore[attr-defined]

@@ -85,6 +85,7 @@ def version(view: dict[str, Any]) -> list[RenderableType]:
         ("favourable", decision.get("favourable")),
         ("classes", ", ".join(map(str, decision.get("classes", [])))),
         ("protected", ", ".join(spec.get("protected", []))),
+        ("reasons", _worded(spec.get("reasons"))),
         ("tags", ", ".join(f"{key}={text}" for key, text in (view.get("tags") or spec.get("tags") or {}).items())),
     )
     title = Text("\nColumns", style="bold underline")
@@ -183,6 +184,14 @@ def deployments(found: list[dict[str, Any]]) -> RenderableType:
 def _replica(one: dict[str, Any]) -> str:
     restarts = f", {one['restarts']} restarts" if one.get("restarts") else ""
     return f"v{one.get('version')} pid {one.get('pid')} {one.get('state')}{restarts}"
+
+
+def _worded(reasons: dict[str, Any] | None) -> str | None:
+    """Which words the approver approves with the version."""
+    if reasons is None:
+        return None
+    words = "; ".join(f"{one['column']}: {one['text']}" for one in reasons["texts"])
+    return f"{words} ({reasons['digest'][:19]})"
 
 
 def _columns(spec: dict[str, Any]) -> Table:

@@ -9,5 +9,5 @@ the model the rows; `bounds` tells how sure a precision is. `trust` tells how fa
 
 SHAP values: `additive` reads a sum of terms from the graph (`trees`, or a linear model; `provenance` tells the raw
 columns), `exact` computes with it (`leaves`, `mixtures`); `sampled` is KernelSHAP with alibi's `coalitions`.
-What needs loops at speed is `compiled`.
+What needs loops at speed is `compiled`; `loops` makes it ready.
 """

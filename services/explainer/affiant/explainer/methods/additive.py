@@ -175,7 +175,8 @@ def _classifier(found: Mapping[str, Any], link: Link) -> Trees:
 def _both_classes(terms: Terms, link: Link) -> Terms:
     """Two scores from one that speaks for the second class: its complement to 1, or its negative under a link."""
     rest = 1.0 - terms.base if link == "identity" else -terms.base
-    return replace(terms, weights=np.hstack([-terms.weights, terms.weights]), base=np.concatenate([rest, terms.base]))
+    weights = np.ascontiguousarray(np.hstack([-terms.weights, terms.weights]))
+    return replace(terms, weights=weights, base=np.concatenate([rest, terms.base]))
 
 
 def _with_base(trees: Trees, found: Mapping[str, Any]) -> Trees:

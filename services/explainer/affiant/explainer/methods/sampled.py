@@ -106,7 +106,11 @@ def _question(background: Matrix, row: Matrix, seed: int, budget: int) -> Questi
     if len(varying) < 2:
         nothing = Coalitions(np.zeros((0, len(varying)), dtype=np.bool_), np.zeros((0, 0)))
         return Question(varying, nothing, np.zeros((0, len(row))), np.zeros((0, len(background)), dtype=np.int64))
-    coalitions = draw(len(varying), budget, seed)
+    return mixtures_of(background, row, varying, draw(len(varying), budget, seed))
+
+
+def mixtures_of(background: Matrix, row: Matrix, varying: Ints, coalitions: Coalitions) -> Question:
+    """The different mixtures that `coalitions` of the columns `varying` make of a row and the background rows."""
     ranks = _ranks(background[:, varying], row[varying])
     places, first = _distinct(coalitions.masks, ranks)
     return Question(varying, coalitions, _mixed(background, row, varying, coalitions.masks, first), places)

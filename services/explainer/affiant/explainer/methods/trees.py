@@ -19,7 +19,8 @@ from affiant.explainer.methods.table import Matrix
 
 LEQ, LT, GTE, GT, EQ, NEQ = range(6)
 MODES = {"BRANCH_LEQ": LEQ, "BRANCH_LT": LT, "BRANCH_GTE": GTE, "BRANCH_GT": GT, "BRANCH_EQ": EQ, "BRANCH_NEQ": NEQ}
-MOST_LEAVES = 2_000_000
+MOST_NODES = 200_000
+"""Larger ensembles take longer to read than a worker has for one step; KernelSHAP serves them."""
 
 Ints = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -72,6 +73,8 @@ def read_classic(attributes: Mapping[str, Any], scores: int, kind: str) -> Trees
     values = _first(attributes, "nodes_values_as_tensor", "nodes_values")
     weights = _first(attributes, f"{kind}_weights_as_tensor", f"{kind}_weights")
     keys = list(zip(attributes["nodes_treeids"], attributes["nodes_nodeids"], strict=True))
+    if len(keys) > 2 * MOST_NODES:
+        raise NotAdditive(f"the trees have more than {MOST_NODES} nodes")
     missing = attributes.get("nodes_missing_value_tracks_true") or [0] * len(keys)
     leaves: dict[Any, Matrix] = {}
     nodes: dict[Any, _Node] = {}
@@ -146,8 +149,8 @@ def _flat(
             raise NotAdditive("a branch of the trees leads nowhere")
         order.append(nodes[key])
         links.append([0, 0])
-        if len(order) > MOST_LEAVES:
-            raise NotAdditive(f"the trees have more than {MOST_LEAVES} nodes, or run in a circle")
+        if len(order) > MOST_NODES:
+            raise NotAdditive(f"the trees have more than {MOST_NODES} nodes, or run in a circle")
         return len(order) - 1
 
     starts: list[int] = []

@@ -47,8 +47,9 @@ def main() -> None:
     _quiet()
     started = time.perf_counter()
     # Here and not above: what the imports print must not reach the pipe.
-    from affiant.explainer.methods import explain, software
+    from affiant.explainer.methods import explain, loops, software
 
+    loops.compile_loops()
     explainer = explain.Explainer()
     _limit_memory(memory_mib)
     _send(replies, Ready(software.software(), time.perf_counter() - started))
