@@ -311,3 +311,8 @@ def test_no_loop_is_compiled_anew_for_a_model_once_all_were_made_ready() -> None
         if made.spec.decision is not None:
             shap_values(Predictor(made.spec, made.model, made.table), made.rows[:2], [0, 1], [1, 2])
     assert [len(loop.signatures) for loop in LOOPS] == before  # type: ignore[attr-defined]
+
+
+def test_a_step_is_given_the_fewer_rows_the_more_columns_are_mixed() -> None:
+    assert exact_of(pipeline("boosting")).rows_at_once == 2**20 >> 8
+    assert exact_of(pipeline("forest")).rows_at_once == exact_of(wide()).rows_at_once == 1024

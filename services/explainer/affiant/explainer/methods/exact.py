@@ -9,6 +9,7 @@ Where the scores are the output (random forests, regression) each leaf has a clo
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -23,6 +24,9 @@ MOST_MIXED_COLUMNS = {Trees: 20, Linear: 16}
 """Up to so many columns that the terms use, values are computed behind the link: at worst 2^20 mixtures for a pair
 of rows, and seldom near it, since most trees do not tell two rows apart in every column. A linear model tells them
 apart in every numeric one."""
+
+MOST_MIXTURES = 2**20
+"""Rows explained in one step have no more mixtures than this with one background row: about half a second with 40."""
 
 ROWS_AT_ONCE = 1024
 CODES: dict[Link, int] = {"logistic": LOGISTIC, "softmax": SOFTMAX, "normalised logistic": NORMALISED_LOGISTIC}
@@ -47,14 +51,25 @@ class ExactShap:
     def __init__(self, model: Additive, background: Matrix) -> None:
         """`background`: coded rows (B, columns). Raises `NotAdditive` where the trees are beyond what is computed."""
         self.model = model
-        self.behind_link = model.link == "identity" or model.used <= MOST_MIXED_COLUMNS[type(model.terms)]
         self._features = model.features(background)
         scores = model.terms.scores(self._features)
+        # Every class has scores of its own for all mixtures.
+        most = MOST_MIXED_COLUMNS[type(model.terms)] - (model.link != "logistic") * math.ceil(
+            math.log2(scores.shape[1])
+        )
+        self.behind_link = model.link == "identity" or model.used <= most
         self._baseline = (linked(scores, model.link) if self.behind_link else scores).mean(axis=0)
         self._width = len(model.table.codings)
         self._leaves: Leaves | None = None
         if isinstance(model.terms, Trees) and (model.link == "identity" or not self.behind_link):
             self._leaves = Leaves(model.terms, model.columns[model.terms.feature], self._features)
+
+    @property
+    def rows_at_once(self) -> int:
+        """How many rows `explain` may be given in a step that must end within seconds."""
+        if not self.behind_link or self.model.link == "identity":
+            return ROWS_AT_ONCE
+        return max(1, MOST_MIXTURES >> self.model.used)
 
     def explain(self, rows: Matrix, explained: Ints) -> Exact:
         """The values of output `explained[n]` for each coded row n of (N, columns)."""

@@ -199,7 +199,8 @@ def _each(asked: list[_Asked], step: Step, loaded: _Loaded) -> Iterator[Beat]:
 def _shap(loaded: _Loaded, wanting: list[_Asked]) -> Iterator[Beat]:
     """The SHAP values of several rows at a time: many where they are read from the graph, few where the model is asked
     about thousands of rows for each."""
-    size = ROWS_EXACT if loaded.predictor.exact is not None else ROWS_SAMPLED
+    exact = loaded.predictor.exact
+    size = ROWS_SAMPLED if exact is None else min(ROWS_EXACT, exact.rows_at_once)
     for start in range(0, len(wanting), size):
         part = [each for each in wanting[start : start + size] if each.goes_on()]
         tasks = [(each, seed) for each in part for seed in each.seeds]
