@@ -128,6 +128,35 @@ async def test_a_killed_worker_is_replaced_and_its_job_is_done_once(
     assert rows_of(events) == denied_rows(records)
     await explainer.until(lambda: len(explainer.workers()) == 2)
     assert not set(first) & set(explainer.workers())
+    assert await largest_batch(explainer) > 1
+
+
+async def largest_batch(explainer: ExplainerProcess) -> float:
+    """The bound below which no batch was: of the jobs that a worker took at once."""
+    lines = (await explainer.get("/metrics")).text.splitlines()
+    counts = [line.split() for line in lines if line.startswith("affiant_explainer_batch_jobs_bucket")]
+    return next(float(name.split('"')[1]) for name, count in counts if float(count) == float(counts[-1][1]))
+
+
+async def test_a_worker_that_stands_still_is_killed_and_its_batch_is_done_once_and_uncounted(
+    explainer: ExplainerProcess, bus: Bus, trained: Trained
+) -> None:
+    explainer.start(WORKERS="1", RUN_SECONDS="3")
+    await bus.registers(trained)
+    await explainer.until_ready()
+    records = [trained.record(at) for at in trained.denied()[:24]]
+    await bus.logs(records[0])
+    await bus.until_said(1)
+    [worker] = explainer.workers()
+    os.kill(worker, signal.SIGSTOP)
+    await bus.logs(*records[1:])
+    events = await bus.until_said(len(records))
+    assert rows_of(events) == denied_rows(records)
+    assert len({each.id for each in events}) == len(events)
+    assert explainer.workers() != [worker]
+    seen = [(await explainer.get(f"/v1/explanations/{each.prediction_id}")).json() for each in records]
+    assert {each["explanations"][0]["state"] for each in seen} == {"done"}
+    assert "was killed after 3 seconds" in explainer.log()
 
 
 async def test_a_poisoned_prediction_fails_with_a_reason_and_harms_no_other(
