@@ -372,6 +372,7 @@ COMMANDS = [
     "predict",
     "prediction",
     "predictions",
+    "drift",
     "explain",
     "explanations",
     "tail",

@@ -23,6 +23,7 @@ UntilOption = Annotated[str | None, typer.Option(help="Received before then.")]
 def add_to(app: typer.Typer) -> None:
     """Register the commands."""
     command(app, "predictions", PANEL)(predictions)
+    command(app, "drift", PANEL)(drift)
 
 
 def predictions(
@@ -53,6 +54,36 @@ def predictions(
     asked = selection(model, digest, request_id, subject, adverse, label, status, where, since, until)
     found = session.services.get("auditor", "/v1/predictions", **asked, limit=limit, cursor=cursor)
     session.show(found, *views.listed(found["predictions"]), *_more(found["next"]))
+
+
+def drift(
+    session: Session,
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="loan, or loan/2 for one version.")],
+    since: Annotated[str, typer.Option(help="Where the window begins: 7d, 2026-11-23, or a full time.")] = "7d",
+    until: UntilOption = None,
+    reference_since: Annotated[str | None, typer.Option(help="Where the reference begins; the first record.")] = None,
+    reference_until: Annotated[str | None, typer.Option(help="Where it ends; where the window begins.")] = None,
+) -> None:
+    """Show how inputs and scores moved: a window of time beside a reference.
+
+      affiant drift loan --since 7d
+      affiant drift loan/2 --since 2026-11-01 --reference-since 2026-09-01 --reference-until 2026-10-01
+
+    PSI: the population stability index (over 0.25 is a change, by a rule of thumb of credit scoring). KS: the
+    Kolmogorov-Smirnov distance and its p-value, for numbers. JS: the Jensen-Shannon distance, 0 to 1.
+    """
+    wanted = reference(model)
+    found = session.services.get(
+        "auditor",
+        "/v1/drift",
+        model=wanted.model,
+        version=wanted.version,
+        since=moment(since),
+        until=moment(until),
+        reference_since=moment(reference_since),
+        reference_until=moment(reference_until),
+    )
+    session.show(found, *views.drifted(found))
 
 
 def selection(

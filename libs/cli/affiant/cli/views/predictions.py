@@ -87,6 +87,21 @@ def listed(found: list[dict[str, Any]]) -> list[RenderableType]:
     return [table]
 
 
+def drifted(found: dict[str, Any]) -> list[RenderableType]:
+    """One line for each column, what moved most first."""
+    names = ("column", "rows", "reference", "missing", "PSI", "KS", "p", "JS")
+    table = plain_table(*names, right=names[1:])
+    lines = found["columns"]
+    for line in sorted(lines, key=lambda one: -((one["comparison"] or {}).get("population_stability_index") or 0)):
+        figures = line["comparison"] or {}
+        shown = ("population_stability_index", "kolmogorov_smirnov", "p_value", "jensen_shannon_distance")
+        numbers = ["–" if figures.get(name) is None else f"{figures[name]:.3f}" for name in shown]
+        missing = f"{line['missing']} / {line['reference_missing']}"
+        table.add_row(line["column"], f"{line['rows']:,}", f"{line['reference_rows']:,}", missing, *numbers)
+    window = f"{when(found['since'])} to {when(found['until']) if found['until'] else 'now'}"
+    return [table, Text(f"{window}, beside what came before {when(found['reference_until'])}", style="dim")]
+
+
 def _outcome(one: dict[str, Any]) -> Text:
     if one["status"] == "failed":
         return mark(f"failed: {one['error'][:60]}", "red")

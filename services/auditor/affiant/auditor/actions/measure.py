@@ -9,10 +9,11 @@ from affiant.auditor.actions import errors
 from affiant.auditor.actions.look import Lookup, moment
 from affiant.auditor.actions.project import fill_protected
 from affiant.auditor.actions.writer import Writer
-from affiant.auditor.domain import fairness
+from affiant.auditor.domain import drift, fairness
 from affiant.auditor.domain.fairness import Count
-from affiant.auditor.domain.views import Accuracy, Fairness
-from affiant.auditor.segments.questions import Wanted
+from affiant.auditor.domain.views import Accuracy, Drift, DriftLine, Fairness
+from affiant.auditor.segments.columns import INPUT
+from affiant.auditor.segments.questions import Engine, Snapshot, Wanted
 from affiant.auditor.store import projections, queries
 from affiant.auditor.store.database import Connection, Standby
 from affiant.common.errors import NotFound, Unavailable
@@ -71,6 +72,20 @@ class Measure:
         window = (moment(since), moment(until), version)
         return await self._lookup.ask(lambda connection: errors.whole(connection, model, window))
 
+    async def drift(
+        self, model: str, version: int | None, now: tuple[str, str | None], before: tuple[str | None, str]
+    ) -> Drift:
+        """Every input column and the score in one window beside another, each from its first moment to below its last.
+
+        Raises `NotFound` where nothing is on record of the model.
+        """
+        since, until = moment(now[0]) or "", moment(now[1])
+        start, end = moment(before[0]), moment(before[1]) or ""
+        wanted = Wanted(model, version, since=since, until=until)
+        reference = Wanted(model, version, since=start, until=end)
+        lines = await self._lookup.columnar(partial(_drifted, wanted=wanted, reference=reference))
+        return Drift(model, since, until, start, end, lines)
+
     async def _group_counts(
         self, model: str, column: str, since: str | None, until: str | None, version: int | None
     ) -> list[Count]:
@@ -101,3 +116,20 @@ def _nothing(connection: Connection, model: str, column: str) -> NotFound:
 def _favourable(connection: Connection, model: str) -> str | int | None:
     decisions = [spec.decision for spec in projections.specs_of(connection, model) if spec.decision]
     return decisions[-1].favourable if decisions else None
+
+
+def _drifted(engine: Engine, snapshot: Snapshot, wanted: Wanted, reference: Wanted) -> list[DriftLine]:
+    known = snapshot.column_kinds(wanted.model)
+    inputs = [name for name in known if name.startswith(INPUT)]
+    if not known:
+        raise NotFound(f"no prediction of {wanted.model} is on record", hint="GET /v1/summary tells what is")
+    return [_line(column, engine, snapshot, wanted, reference) for column in ["score", *inputs]]
+
+
+def _line(column: str, engine: Engine, snapshot: Snapshot, wanted: Wanted, reference: Wanted) -> DriftLine:
+    now, missing = engine.values(snapshot, wanted, column)
+    before, missing_before = engine.values(snapshot, reference, column)
+    figures = drift.compared(now, before) if len(now) and len(before) else None
+    return DriftLine(
+        column.removeprefix(INPUT), len(now) + missing, missing, len(before) + missing_before, missing_before, figures
+    )

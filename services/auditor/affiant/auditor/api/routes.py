@@ -167,6 +167,18 @@ def _add_figures(api: APIRouter, lookup: Lookup, measure: Measure) -> None:
         """Approval rates by the values of a protected column."""
         return await measure.fairness(model, column, since, until, version, reference)
 
+    @api.get("/drift")
+    async def drift(
+        model: str,
+        since: Annotated[str, Query(description="RFC 3339: where the window begins")],
+        until: Moment = None,
+        version: Version = None,
+        reference_since: Moment = None,
+        reference_until: Annotated[str | None, Query(description="its end; `since` by default")] = None,
+    ) -> views.Drift:
+        """Inputs and scores of a window beside those of a reference: everything before it unless told otherwise."""
+        return await measure.drift(model, version, (since, until), (reference_since, reference_until or since))
+
     @api.get("/accuracy")
     async def accuracy(
         model: str, since: Moment = None, until: Moment = None, version: Version = None

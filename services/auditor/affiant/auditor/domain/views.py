@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from affiant.auditor.domain import drift
 from affiant.auditor.domain.errors import ErrorComparison, ErrorRates
 from affiant.auditor.domain.fairness import Comparison, Group
 from affiant.auditor.domain.history import AliasStanding, DeploymentStanding, VersionStanding
@@ -216,6 +217,30 @@ class Told:
 
     event_ids: list[str]
     audited: bool
+
+
+@dataclass(frozen=True)
+class DriftLine:
+    """One column in the window beside the reference; figures are null where one of them has no values."""
+
+    column: str
+    rows: int
+    missing: int
+    reference_rows: int
+    reference_missing: int
+    comparison: drift.Comparison | None
+
+
+@dataclass(frozen=True)
+class Drift:
+    """How inputs and scores moved from the reference window to the window."""
+
+    model: str
+    since: str
+    until: str | None
+    reference_since: str | None
+    reference_until: str
+    columns: list[DriftLine]
 
 
 @dataclass(frozen=True)

@@ -152,24 +152,22 @@ class Engine:
         )
         return self._ask(snapshot, wanted, select, asked)
 
-    def values(self, snapshot: Snapshot, wanted: Wanted, column: str) -> np.ndarray[Any, Any]:
-        """The values of an input column (or `score`): as numbers where every segment that has it holds numbers,
-        otherwise as text; without those that are missing."""
-        name = INPUT + column
-        found = [source for source in self._sources(snapshot, wanted) if name in source[0].columns]
-        numeric = column == "score" or all(source.columns[name][1] in ("number", "nothing") for source, _ in found)
+    def values(self, snapshot: Snapshot, wanted: Wanted, name: str) -> tuple[np.ndarray[Any, Any], int]:
+        """The values of `score` or of an input by its full name (`in.income`), and how many rows miss theirs: as
+        numbers where every segment that has the column holds numbers, otherwise as text."""
+        found = [source for source, _ in self._sources(snapshot, wanted) if name in source.columns]
+        numeric = name == "score" or all(source.columns[name][1] in ("number", "nothing") for source in found)
         type_ = "DOUBLE" if numeric else "VARCHAR"
 
-        def select(source: _Source, where: str) -> str | None:
-            if column == "score":
-                return f"SELECT score AS value FROM {source.relation} WHERE {_ROW} IS NOT NULL AND {where}"
-            held = f"CAST({_name(source.columns[name][0])} AS {type_})" if name in source.columns else f"NULL::{type_}"
-            return f"SELECT {held} AS value FROM {source.relation} WHERE {_ROW} IS NOT NULL AND {where}"
+        def select(source: _Source, where: str) -> str:
+            held = _name(source.columns[name][0]) if name in source.columns else "score" if name == "score" else "NULL"
+            rows = f"{source.relation} WHERE {_ROW} IS NOT NULL AND {where}"
+            return f"SELECT CAST({held} AS {type_}) AS value FROM {rows}"
 
         with self._answer(snapshot, wanted, select, "SELECT value FROM ({rows})") as answer:
             held: Any = np.array([]) if answer is None else answer.fetchnumpy()["value"]
-        told: np.ndarray[Any, Any] = held[~np.ma.getmaskarray(held)]  # type: ignore[no-untyped-call]
-        return np.asarray(told)
+        absent: Any = np.ma.getmaskarray(held)  # type: ignore[no-untyped-call]
+        return np.asarray(held[~absent]), int(absent.sum())
 
     def _ask(
         self,
