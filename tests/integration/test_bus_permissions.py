@@ -71,14 +71,15 @@ async def eventually(fact: Callable[[], bool], seconds: float = 60.0) -> None:
 
 @pytest.mark.parametrize("user", WRITERS)
 async def test_a_user_publishes_its_own_events_and_reads_its_own_durables(secure: SecureBus, user: str) -> None:
-    for writer in ("registry", "deployer", "modelserver", "explainer", "auditor"):
-        client = await secure.connect(writer)
-        await client.jetstream().publish(own_subject(writer), b"{}")
+    for durable in bus.durables_of(user):
+        subject = concrete(durable.filters[0])
+        client = await secure.connect(subject.split(".")[1])
+        await client.jetstream().publish(subject, b"{}", timeout=30)
         await client.close()
     refused: list[str] = []
     client = await secure.connect(user, refused)
     js = client.jetstream()
-    assert (await js.publish(own_subject(user), b"{}")).seq
+    assert (await js.publish(own_subject(user), b"{}", timeout=30)).seq
     for durable in bus.durables_of(user):
         await js.consumer_info(durable.stream, durable.name)
         inbox = f"{bus.inbox_prefix(user)}.".encode()
@@ -86,7 +87,7 @@ async def test_a_user_publishes_its_own_events_and_reads_its_own_durables(secure
         (message,) = await subscription.fetch(1, timeout=30)
         await message.ack_sync(timeout=30)
         if durable.service in bus.SERVICES:
-            await js.publish(f"{bus.DEAD_LETTERS}.{durable.name}", b"{}")
+            await js.publish(f"{bus.DEAD_LETTERS}.{durable.name}", b"{}", timeout=30)
     await client.close()
     assert refused == []
 

@@ -272,9 +272,10 @@ async def _declare_stream(js: JetStreamContext, stream: Stream, replicas: int) -
         max_age=stream.max_age_seconds,
         duplicate_window=stream.duplicate_window_seconds,
         num_replicas=replicas,
-        # A dead letter leaves the stream when a person has it replayed or dropped; nothing else ever does.
-        deny_delete=stream is not DEAD,
-        deny_purge=stream is not DEAD,
+        # A dead letter leaves the stream when a person has it replayed or dropped; nothing else ever does. By name:
+        # an installation may give the stream other limits, and then it is another object.
+        deny_delete=stream.name != DEAD.name,
+        deny_purge=stream.name != DEAD.name,
         # Not for us (decision 5): an outside system may publish several messages that count together or not at all.
         allow_atomic=True,
     )
