@@ -162,7 +162,7 @@ def test_a_dossier_made_by_the_command_line_verifies_by_itself(
     assert affiant(system.home, "verify", str(place)).code == 0
     with zipfile.ZipFile(place) as packed:
         page = packed.read("index.html").decode()
-    assert "loan/1 decided" in page and "payslips" in page
+    assert "loan/1 decided" in page
 
 
 def test_every_answer_comes_out_again_to_the_last_bit(system: System, decided: list[str]) -> None:

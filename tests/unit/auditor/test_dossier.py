@@ -199,3 +199,12 @@ async def test_erased_entries_keep_their_rows_when_the_tables_are_rebuilt(audito
     done = await Rebuilder(auditor.writer).rebuild()
     assert (done.same, done.erased) == (True, 5)
     assert await auditor.lookup.summary("loans") == before
+
+
+async def test_who_has_read_it_is_told_where_somebody_had(auditor: Auditor) -> None:
+    found = await made(auditor, await decided(auditor))
+    assert "Who has read it" not in bundle.files(found, "here")["index.html"]
+    found["reads"] = [{"by": HOSTILE, "how": "record", "at": f"{TUESDAY}T10:00:00Z", "index": 17}]
+    page = bundle.files(found, "here")["index.html"]
+    assert "Who has read it" in page
+    assert "<script>" not in page

@@ -41,6 +41,8 @@ def dossier(
     """
     found = session.services.get("auditor", f"/v1/predictions/{prediction_id}/dossier")
     verified = _verified(session, found, prediction_id)
+    # What was read before: that this dossier was made is an entry of its own, a moment later.
+    found["reads"] = session.services.get("auditor", f"/v1/predictions/{prediction_id}/reads")["reads"]
     place = out or Path(f"dossier-{prediction_id}")
     bundle.write(bundle.files(found, verified), place)
     page = place if place.suffix == ".zip" else place / "index.html"

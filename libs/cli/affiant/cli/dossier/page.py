@@ -29,7 +29,14 @@ def render(found: Json, verified: str) -> str:
     body = chain(
         [_masthead(of), _opening(of, rows)],
         chain.from_iterable((parts.decision(of, row), parts.why(row), parts.afterwards(row)) for row in shown_rows),
-        [_rest(rows), parts.lineage(of), parts.fairness(of), parts.completeness(of), parts.proofs(of, verified)],
+        [
+            _rest(rows),
+            parts.lineage(of),
+            parts.fairness(of),
+            parts.completeness(of),
+            parts.reads(of),
+            parts.proofs(of, verified),
+        ],
         [_footer()],
     )
     return f"<!doctype html>\n{tag('html', head, tag('body', tag('main', *body)), lang='en')}\n"

@@ -258,6 +258,16 @@ def completeness(of: Facts) -> Raw:
     return section("Was everything recorded that day?", tag("span", said, cls=None if found["complete"] else "alert"))
 
 
+def reads(of: Facts) -> Raw | None:
+    """Who had been shown the content before this dossier was made; these entries have no proof here."""
+    found = of.found.get("reads")
+    if not found:
+        return None
+    rows: list[tuple[Child, ...]] = [(one["by"], one["how"], when(one["at"]), one["index"]) for one in found]
+    note = "Every read of a personal payload is an entry of the log; these are not among those proven below."
+    return section("Who has read it", note, table(("who", "how", "when", "entry"), rows, frozenset({3})), cls="long")
+
+
 def proofs(of: Facts, verified: str) -> Raw:
     """What is sworn to, and how to check it without us."""
     prediction, proof = of.prediction, of.prediction["proof"]
