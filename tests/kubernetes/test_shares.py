@@ -92,7 +92,7 @@ async def test_an_idle_challenger_is_scaled_to_zero_and_comes_back(deployers: St
 
 async def test_with_kserve_a_version_is_an_inference_service(deployers: Start, namespace: Namespace) -> None:
     namespace.world.install("inferenceservices", KSERVE, "InferenceService")
-    sink = "http://affiant-auditor:8404/v1/events"
+    sink = "http://affiant-auditor:8404/sinks/kserve"
     deployer = await deployers(settings={"runtime": "kserve", "sink_url": sink})
     await deployer.promote(1)
     made = await deployer.until(lambda: namespace.get("inferenceservices", "loan-champion-v1", KSERVE))
@@ -106,7 +106,7 @@ async def test_with_kserve_a_version_is_an_inference_service(deployers: Start, n
 
 async def test_what_kserve_says_of_a_failure_is_told(deployers: Start, namespace: Namespace) -> None:
     namespace.world.install("inferenceservices", KSERVE, "InferenceService")
-    deployer = await deployers(settings={"runtime": "kserve", "sink_url": "http://affiant-auditor:8404/v1/events"})
+    deployer = await deployers(settings={"runtime": "kserve", "sink_url": "http://affiant-auditor:8404/sinks/kserve"})
     await deployer.promote(1)
     await deployer.until(lambda: namespace.get("inferenceservices", "loan-champion-v1", KSERVE))
     failure = {"lastFailureInfo": {"reason": "ModelLoadFailed", "message": "no such operator"}}

@@ -36,7 +36,7 @@ INSTALLATION = Installation(
     pull_secret="pull",
     gateway="gateways/public",
     domain="models.example.com",
-    sink_url="http://auditor.affiant.svc:8404/v1/events",
+    sink_url="http://auditor.affiant.svc:8404/sinks/kserve",
 )
 CASES: dict[str, list[dict[str, Any]]] = {
     "image-volume": manifests.of_version(INSTALLATION, Workload(SLOT, IMAGED)),

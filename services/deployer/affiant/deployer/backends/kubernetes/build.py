@@ -67,7 +67,7 @@ def _check(settings: DeployerSettings) -> None:
     if settings.runtime == "kserve" and not settings.audit_sink_url:
         raise Problem(
             "AFFIANT_DEPLOYER_AUDIT_SINK_URL is not set: with the runtime kserve no prediction would be on record",
-            hint="the auditor's CloudEvents sink, such as http://affiant-auditor:8404/v1/sink",
+            hint="the auditor's CloudEvents sink, such as http://affiant-auditor:8404/sinks/kserve",
         )
     if settings.gateway and not (_GATEWAY.fullmatch(settings.gateway) and settings.gateway_domain):
         raise Problem(

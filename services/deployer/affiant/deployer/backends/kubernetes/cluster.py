@@ -276,8 +276,11 @@ class Cluster:
     ) -> Any:
         timeout = aiohttp.ClientTimeout(total=REQUEST_SECONDS)
         response = await self._send(verb, path, body, query, timeout, kind=kind, content_type=content_type)
-        text = await response.text()
-        return json.loads(text) if response.content_type == "application/json" else text
+        try:
+            text = await response.text()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._pause(f"the API server broke off its answer: {error or type(error).__name__}") from error
+        return json.loads(text) if response.content_type == _JSON else text
 
     async def _send(
         self,

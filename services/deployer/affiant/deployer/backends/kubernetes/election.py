@@ -61,6 +61,8 @@ class Election:
                     self._renewed_at = float("-inf")
             except (Unavailable, Refusal) as trouble:
                 log.warning("the lease could not be renewed", lease=self._name, reason=str(trouble))
+            except Exception:
+                log.exception("the lease could not be renewed", lease=self._name)
             self._tell()
             await asyncio.sleep(self._seconds / 5 * random.uniform(0.9, 1.1))
 

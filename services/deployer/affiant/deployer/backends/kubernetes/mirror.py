@@ -48,6 +48,11 @@ class Mirror:
                 failures += 1
                 log.error("cannot look at the cluster", kind=self.kind.name, reason=refusal.message)  # noqa: TRY400
                 await asyncio.sleep(min(retry_delay(failures), 30.0))
+            except Exception:
+                # A mirror that ended would show the past for ever.
+                failures += 1
+                log.exception("a watch failed; listing anew", kind=self.kind.name)
+                await asyncio.sleep(min(retry_delay(failures), 30.0))
 
     def note(self, found: Object) -> None:
         """Take over what the server has just answered, so that it is known before the watch tells it."""
