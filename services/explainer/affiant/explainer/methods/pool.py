@@ -37,6 +37,10 @@ log = structlog.get_logger(__name__)
 START_SECONDS = 120.0
 """For the imports: three seconds on a quiet machine with compiled bytecode, many times that on a cold or busy one."""
 
+LOAD_SECONDS = 120.0
+"""For a version that a worker has not loaded yet: what its SHAP values need may have to be compiled, which takes seconds
+of processor time that a busy machine has not."""
+
 GRACE_SECONDS = 2.0
 """A worker gives up a row at its deadline by itself. One that does not is stuck, in a call of the model perhaps."""
 
@@ -92,6 +96,8 @@ class Worker:
         row `GRACE_SECONDS` after its deadline. Rows that were not answered then have no explanation yet.
         """
         until = {at: time.monotonic() + row.left_seconds for at, row in enumerate(batch.rows)}
+        if batch.files.spec.digest not in self.warm:
+            batch = await self._loaded_for(batch)
         await self._send(batch)
         while until:
             left = min(until.values()) + GRACE_SECONDS - time.monotonic()
@@ -101,7 +107,14 @@ class Worker:
                 await self._unless_cancelled(answered(reply))
             elif not isinstance(reply, Beat):
                 raise await self._lost(f"it answered a batch with {type(reply).__name__}")
-        self.warm.add(batch.files.spec.digest)
+
+    async def _loaded_for(self, batch: Batch) -> Batch:
+        """Load the version first, which may take longer than a row may. What remains of each row's time is less then."""
+        started = time.monotonic()
+        await self.preload(batch.files)
+        spent = time.monotonic() - started
+        rows = [msgspec.structs.replace(row, left_seconds=max(0.0, row.left_seconds - spent)) for row in batch.rows]
+        return Batch(batch.files, rows)
 
     async def explain(self, job: Explain) -> Explained | CannotExplain:
         """One row alone: the explanation, or why there is none. Raises `WorkerLost`."""
@@ -117,7 +130,8 @@ class Worker:
         """A version explained as a whole, or why that is impossible. Raises `WorkerLost`."""
         await self._send(question)
         while True:
-            reply = await self._reply(self._run_seconds)
+            # The first survey of a worker imports alibi and may load the version.
+            reply = await self._reply(max(LOAD_SECONDS, self._run_seconds))
             if isinstance(reply, Overview | CannotExplain):
                 self.warm.add(question.files.spec.digest)
                 return reply
@@ -144,7 +158,7 @@ class Worker:
 
     async def _spawn(self) -> asyncio.subprocess.Process:
         # The service has its own limit; the worker's is for the case that nobody is left to hold it.
-        arguments = [str(os.getpid()), str(self._run_seconds * 2), str(self._memory_mib)]
+        arguments = [str(os.getpid()), str(max(LOAD_SECONDS, self._run_seconds) * 2), str(self._memory_mib)]
         return await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
@@ -158,7 +172,7 @@ class Worker:
 
     async def _ask(self, request: Request) -> Reply:
         await self._send(request)
-        return await self._reply(self._run_seconds)
+        return await self._reply(max(LOAD_SECONDS, self._run_seconds))
 
     async def _send(self, request: Request) -> None:
         await self.start()
