@@ -38,8 +38,8 @@ START_SECONDS = 120.0
 """For the imports: three seconds on a quiet machine with compiled bytecode, many times that on a cold or busy one."""
 
 LOAD_SECONDS = 120.0
-"""For a version that a worker has not loaded yet: what its SHAP values need may have to be compiled, which takes seconds
-of processor time that a busy machine has not."""
+"""For a version that a worker has not loaded yet: what its SHAP values need may have to be compiled, which takes
+seconds of processor time that a busy machine has not."""
 
 GRACE_SECONDS = 2.0
 """A worker gives up a row at its deadline by itself. One that does not is stuck, in a call of the model perhaps."""
@@ -109,7 +109,7 @@ class Worker:
                 raise await self._lost(f"it answered a batch with {type(reply).__name__}")
 
     async def _loaded_for(self, batch: Batch) -> Batch:
-        """Load the version first, which may take longer than a row may. What remains of each row's time is less then."""
+        """Load the version first, which may take longer than a row may; it takes from the time that the rows have."""
         started = time.monotonic()
         await self.preload(batch.files)
         spent = time.monotonic() - started
