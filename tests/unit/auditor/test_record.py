@@ -264,3 +264,14 @@ def test_a_log_that_was_cut_behind_our_back_is_not_built_upon(database: Database
         connection.execute("DELETE FROM predictions WHERE idx = 2")
     with pytest.raises(StoreAway, match="damaged"):
         recorder.record([examples.arrival(examples.prediction())])
+
+
+def test_a_nul_in_a_text_keeps_no_event_out(database: Database, recorder: Recorder) -> None:
+    good = [examples.arrival(examples.prediction()) for _ in range(100)]
+    strange = examples.prediction(request_id="a\0b", error="\0")
+    assert recorder.record([*good, examples.arrival(strange)]) == Outcome(kept=101)
+    with database.reading() as connection:
+        entry = entries.by_event(connection, strange.prediction_id)
+    assert entry is not None
+    assert entry.body is not None
+    assert b"a\\u0000b" in entry.body
