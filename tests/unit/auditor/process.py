@@ -52,6 +52,9 @@ class Auditor:
         } | settings
 
     def start(self) -> None:
+        # Another one each time: between two starts anybody's outgoing connection may have taken the last one.
+        self.port = free_port()
+        self.settings["HTTP_PORT"] = str(self.port)
         environ = dict(os.environ) | {f"AFFIANT_AUDITOR_{name}": value for name, value in self.settings.items()}
         with (self.folder / "auditor.log").open("ab") as log:
             self.process = subprocess.Popen([sys.executable, RUN], env=environ, stderr=log, stdout=log)
