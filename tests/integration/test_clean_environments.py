@@ -27,8 +27,8 @@ ROOT = Path(__file__).parents[2]
 FORBIDDEN = {
     "registry": ("alibi", "sklearn", "pandas"),
     "deployer": ("alibi", "sklearn", "pandas", "onnx"),
-    "auditor": ("alibi", "sklearn", "pandas", "onnxruntime", "numpy"),
-    "explainer": ("onnx",),
+    "auditor": ("alibi", "sklearn", "pandas", "onnx", "onnxruntime"),
+    "explainer": ("duckdb", "pyarrow", "kubernetes", "xgboost", "lightgbm"),
     "modelserver": ("alibi", "sklearn", "pandas", "sqlalchemy", "onnx"),
 }
 

@@ -178,14 +178,14 @@ async def test_a_poisoned_prediction_fails_with_a_reason_and_harms_no_other(
 async def test_a_runaway_is_killed_and_the_job_fails_when_it_comes_again(
     explainer: ExplainerProcess, bus: Bus, trained: Trained
 ) -> None:
-    explainer.start(RUN_SECONDS="0.02", WORKERS="1")
+    explainer.start(RUN_SECONDS="0.0005", WORKERS="1")
     await bus.registers(trained)
     slow = trained.record(trained.denied()[0])
     await bus.logs(slow)
     [told] = await bus.until_said(1)
     assert isinstance(told.event, ExplanationFailed)
     assert told.event.attempts == 2
-    assert "killed after 0.02 seconds" in told.event.reason
+    assert "killed after 0.0005 seconds" in told.event.reason
 
 
 async def test_a_promoted_version_is_explained_as_a_whole_and_drawn(

@@ -22,6 +22,8 @@ from affiant.auditor.api.routes import make_api
 from affiant.cli.exporting import LogExport, Range
 from affiant.common import auth, http
 from affiant.common.errors import Problem
+from affiant.verify import program
+from affiant.verify.program import Question, Report
 from tests.unit.auditor import examples
 from tests.unit.auditor.test_answers import Auditor
 
@@ -96,3 +98,12 @@ def export(door: Door, auditor: Auditor, folder: Path, first: int = 0, last: int
     services: Any = door
     LogExport(services, folder, Range(first, last), lambda _done, _of: None).run(auditor.signing.verifier_key)
     return folder
+
+
+def verify(folder: Path, *witnesses: str, **given: object) -> Report:
+    key = given.pop("key", None) or (folder / "log.vkey").read_text()
+    return program.verify(Question(str(folder), str(key), witnesses, jobs=1, **given))  # type: ignore[arg-type]
+
+
+def words(report: Report) -> str:
+    return "\n".join(report.lines())

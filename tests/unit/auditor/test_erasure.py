@@ -17,9 +17,8 @@ from affiant.auditor.store.queries import Filter
 from affiant.common.errors import Conflict, NotFound, Problem
 from affiant.common.events import LegalHoldSet, OutcomeRecorded, PayloadErased, RetentionSet
 from tests.unit.auditor import examples, stores
-from tests.unit.auditor.exported import Door, eraser, export
+from tests.unit.auditor.exported import Door, eraser, export, verify, words
 from tests.unit.auditor.test_answers import Auditor, opened
-from tests.unit.auditor.test_export import verify, words
 
 pytestmark = pytest.mark.anyio
 

@@ -21,9 +21,8 @@ from affiant.cli import cosigning
 from affiant.cli.cosigning import Notary, make_notary, read_notary
 from affiant.common.errors import Conflict, NotFound, Problem
 from affiant.verify import program
-from tests.unit.auditor.exported import Door, export, recorded
+from tests.unit.auditor.exported import Door, export, recorded, verify, words
 from tests.unit.auditor.test_answers import Auditor, opened
-from tests.unit.auditor.test_export import verify, words
 
 pytestmark = pytest.mark.anyio
 

@@ -17,8 +17,8 @@ import pytest
 from affiant.common.errors import Conflict, NotFound, Problem
 from affiant.common.events import ReplicaEnded
 from affiant.verify import program
-from affiant.verify.program import Question, Report, Unreadable
-from tests.unit.auditor.exported import Door, export, recorded
+from affiant.verify.program import Question, Unreadable
+from tests.unit.auditor.exported import Door, export, recorded, verify, words
 from tests.unit.auditor.test_answers import Auditor, opened
 
 pytestmark = pytest.mark.anyio
@@ -63,11 +63,6 @@ async def auditor(tmp_path: Path) -> AsyncIterator[Auditor]:
     auditor = await opened(tmp_path / "kept")
     yield auditor
     auditor.writer.close()
-
-
-def verify(folder: Path, *witnesses: str, **given: object) -> Report:
-    key = given.pop("key", None) or (folder / "log.vkey").read_text()
-    return program.verify(Question(str(folder), str(key), witnesses, jobs=1, **given))  # type: ignore[arg-type]
 
 
 def test_an_exported_log_holds_and_missing_numbers_are_named(log: Path) -> None:
@@ -140,10 +135,6 @@ FLIPS = {
     "the signature": ("checkpoint", lambda data: len(data) - 20, "not signed by the log's key"),
     "the checkpoint's origin": ("checkpoint", lambda _data: 0, "of the log"),
 }
-
-
-def words(report: Report) -> str:
-    return "\n".join(report.lines())
 
 
 def outcome(log: Path) -> str:
