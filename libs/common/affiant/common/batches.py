@@ -43,6 +43,21 @@ async def read(
 ) -> None:
     """Read `durable` until cancelled: whole batches by `together`, and by `singly` where that fails."""
     subscription = await js.pull_subscribe_bind(durable.name, durable.stream)
+    try:
+        await _read(subscription, durable, together, singly)
+    finally:
+        # What was asked for may still come, and nobody takes it any more: without this the connection's drain would
+        # wait for that for half a minute. What was not acked comes again.
+        with suppress(NatsError):
+            await subscription.unsubscribe()
+
+
+async def _read(
+    subscription: JetStreamContext.PullSubscription,
+    durable: bus.Durable,
+    together: Together,
+    singly: Mapping[type[Event], delivery.Handler],
+) -> None:
     failures = 0
     while True:
         try:
